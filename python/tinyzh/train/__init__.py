@@ -1,0 +1,1 @@
+"""Making a story model from text: drawing stories, training, exporting."""
