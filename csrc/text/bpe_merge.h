@@ -1,0 +1,31 @@
+// Byte-pair merging: a text is cut into characters, then, over and over, the adjacent pair that
+// together makes the piece with the best score becomes one, the leftmost pair where scores are equal.
+// SentencePiece and llama2.c both define the result like this; llama2.c looks at every pair again for
+// each merge, here a heap keeps the candidates.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "text/piece_index.h"
+
+namespace tinyzh {
+
+struct TextPiece {
+  std::string_view text;
+  int32_t id;  // PieceIndex::kAbsent: a character that is not in the vocabulary
+};
+
+struct Segmentation {
+  std::vector<TextPiece> pieces;  // in order; their texts together are the whole text
+  size_t lookups = 0;             // questions to the index: the measure of the work, at most 4 a character
+};
+
+// `scores` has one for each id of the index.  Throws Error(Code::invalid_argument) for a text of 2 GiB
+// or more.  A byte that does not belong to a well-formed character counts as a character.
+Segmentation bpe_merge(std::string_view text, const PieceIndex& index, std::span<const float> scores);
+
+}  // namespace tinyzh

@@ -1,0 +1,131 @@
+#include "text/tokenizer_file.h"
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string>
+
+#include "base/error.h"
+
+namespace tinyzh {
+namespace {
+
+constexpr size_t kMostBytes = std::numeric_limits<int32_t>::max();  // so that ids and offsets fit
+constexpr size_t kHeaderBytes = 4;                                  // max_token_length: not needed
+constexpr size_t kEntryHeaderBytes = 4 + 4;                         // score, length
+constexpr size_t kReserved = 3;                                     // unknown, BOS, EOS
+constexpr size_t kByteValues = 256;
+
+uint32_t little_endian(const std::byte* at) {
+  uint32_t value = 0;
+  for (size_t i = 4; i-- > 0;) value = value << 8 | std::to_integer<uint32_t>(at[i]);
+  return value;
+}
+
+// The files that are most often given in place of a tokenizer.bin, told by how they begin.
+std::string_view likely_mistake(std::string_view text) {
+  if (text.starts_with("version https://git-lfs"))
+    return " (it is a Git LFS pointer: fetch the real file with `git lfs pull`)";
+  if (text.starts_with("<!") || text.starts_with("<html"))
+    return " (it is a web page: download the file itself)";
+  if (text.starts_with("\n\x0e\n\x05<unk>"))
+    return " (it is a SentencePiece model: give it a name that ends in .model)";
+  return " (it is cut short, has bytes added at its end, or is another kind of file)";
+}
+
+// "<0xE4>" -> 0xE4.  Exactly two hexadecimal digits: whatever else looks similar is text.
+std::optional<uint8_t> parse_byte_token(std::string_view text) {
+  if (text.size() != 6 || !text.starts_with("<0x") || text[5] != '>') return std::nullopt;
+  int value = 0;
+  for (const char c : text.substr(3, 2)) {
+    int digit;
+    if (c >= '0' && c <= '9') digit = c - '0';
+    else if (c >= 'A' && c <= 'F') digit = c - 'A' + 10;
+    else if (c >= 'a' && c <= 'f') digit = c - 'a' + 10;
+    else return std::nullopt;
+    value = value * 16 + digit;
+  }
+  return static_cast<uint8_t>(value);
+}
+
+std::string utf8_of_latin1(size_t code_point) {
+  const auto byte = [](size_t value) { return static_cast<char>(static_cast<uint8_t>(value)); };
+  if (code_point < 0x80) return {byte(code_point)};
+  return {byte(0xC0 | code_point >> 6), byte(0x80 | (code_point & 0x3F))};
+}
+
+// Old files write byte b as the character with that number.  One such entry proves nothing ("ä" may be
+// an ordinary piece); all 256 of them, in order, where SentencePiece puts its byte tokens, do.
+bool bytes_written_as_characters(std::span<const TokenizerEntry> entries) {
+  if (entries.size() < kReserved + kByteValues) return false;
+  for (size_t b = 0; b < kByteValues; ++b)
+    if (entries[kReserved + b].bytes != utf8_of_latin1(b)) return false;
+  return true;
+}
+
+std::string with_spaces(std::string_view text) {
+  constexpr std::string_view kMark = "▁";  // U+2581, not the underscore
+  std::string out(text);
+  for (size_t at = 0; (at = out.find(kMark, at)) != std::string::npos; ++at)
+    out.replace(at, kMark.size(), " ");
+  return out;
+}
+
+}  // namespace
+
+std::vector<TokenizerEntry> read_tokenizer_entries(std::span<const std::byte> bytes,
+                                                   std::string_view name) {
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  const auto refuse = [&](const auto&... what) {
+    fail(Code::tokenizer, name, " is not a tokenizer.bin: ", what..., likely_mistake(text));
+  };
+  if (bytes.size() < kHeaderBytes) refuse("it has ", bytes.size(), " bytes, the header alone takes 4");
+  if (bytes.size() > kMostBytes) refuse("it has ", bytes.size(), " bytes, the limit is ", kMostBytes);
+
+  std::vector<TokenizerEntry> entries;
+  for (size_t at = kHeaderBytes; at < bytes.size();) {
+    const size_t id = entries.size();
+    if (bytes.size() - at < kEntryHeaderBytes)
+      refuse("entry ", id, " at byte ", at, " needs 8 bytes for its score and length, ",
+             bytes.size() - at, " are left");
+    const auto score = std::bit_cast<float>(little_endian(bytes.data() + at));
+    const auto length = static_cast<int32_t>(little_endian(bytes.data() + at + 4));
+    at += kEntryHeaderBytes;
+    if (std::isnan(score)) refuse("the score of entry ", id, " is not a number");
+    if (length < 0 || static_cast<size_t>(length) > bytes.size() - at)
+      refuse("entry ", id, " says that it is ", length, " bytes long, ", bytes.size() - at, " are left");
+    entries.push_back({score, text.substr(at, static_cast<size_t>(length))});
+    at += static_cast<size_t>(length);
+  }
+  if (entries.size() < kReserved)
+    refuse("it has ", entries.size(), " entries, the unknown token, BOS and EOS alone are 3");
+  return entries;
+}
+
+std::vector<Piece> interpret_entries(std::span<const TokenizerEntry> entries) {
+  const bool characters_are_bytes = bytes_written_as_characters(entries);
+  const auto byte_of = [&](size_t id) -> std::optional<uint8_t> {
+    if (!characters_are_bytes) return parse_byte_token(entries[id].bytes);
+    if (id < kReserved + kByteValues) return static_cast<uint8_t>(id - kReserved);
+    return std::nullopt;
+  };
+
+  std::vector<Piece> pieces(entries.size());
+  for (size_t id = 0; id < entries.size(); ++id) {
+    Piece& piece = pieces[id];
+    if (id == Vocabulary::kBos || id == Vocabulary::kEos) {
+      piece.kind = PieceKind::control;
+    } else if (id == Vocabulary::kUnknown) {
+      piece = {with_spaces(entries[id].bytes), PieceKind::unknown};
+    } else if (const auto byte = byte_of(id)) {
+      piece = {std::string(1, static_cast<char>(*byte)), PieceKind::byte};
+    } else {
+      piece.bytes = with_spaces(entries[id].bytes);
+    }
+  }
+  return pieces;
+}
+
+}  // namespace tinyzh
