@@ -3,13 +3,13 @@
 // replacement of the target are this file's business.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <cstdio>
-#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "io/atomic_file.h"
 #include "io/checkpoint.h"
 
 namespace tinyzh {
@@ -22,29 +22,31 @@ class CheckpointWriter {
     bool quantised;
   };
 
-  // Writes to a temporary file beside `path`; commit() renames it, the destructor removes it.
-  // v2 needs a group_size that divides dim and every matrix's element count; anything else is an
-  // Error(Code::invalid_argument).
+  // Opens a temporary file beside `path`; commit() gives it that name, the destructor removes it.
+  // Error(Code::invalid_argument): a config that the reader would refuse; a group_size that does not
+  // divide dim (v2) or is not 0 (v0, v1); a norm_eps or rope_theta of its own, for which no version
+  // has a place.  Error(Code::file): the file cannot be written.
   CheckpointWriter(const std::string& path, const Config& config, Format format, size_t group_size = 0);
-  ~CheckpointWriter();
-  CheckpointWriter(const CheckpointWriter&) = delete;
-  CheckpointWriter& operator=(const CheckpointWriter&) = delete;
 
   bool done() const { return position_ == slots_.size(); }
-  const Slot& next() const { return slots_[position_]; }
-  void write(std::span<const float> values);                                   // next() is fp32
-  void write(std::span<const int8_t> values, std::span<const float> scales);   // next() is quantised
-  void commit();
+  const Slot& next() const { return slots_[position_]; }  // not when done()
+  void write(std::span<const float> values);                                  // next() is fp32
+  void write(std::span<const int8_t> values, std::span<const float> scales);  // next() is quantised
+  void commit();                                                              // when done()
 
  private:
-  void put(const void* data, size_t size);
-  std::string path_, temporary_;
+  void write_header();
+  void write_rope_tables();
+  const Slot& expect(bool quantised) const;
+  void check_count(const char* what, size_t found, size_t expected) const;
+
+  std::string path_;
   Config config_;
   Format format_;
   size_t group_size_;
-  std::vector<Slot> slots_;
+  std::vector<Slot> slots_;  // in the order of the file
   size_t position_ = 0;
-  std::FILE* file_ = nullptr;
+  AtomicFile file_;
 };
 
 }  // namespace tinyzh

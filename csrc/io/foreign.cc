@@ -1,0 +1,175 @@
+// Recognising files that were given by mistake.  This only chooses the words of an error message:
+// nothing is read further because of it, and a wrong guess costs nobody a file that works.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <string_view>
+
+#include "io/checkpoint.h"
+
+namespace tinyzh {
+namespace {
+
+using namespace std::string_view_literals;
+
+struct Magic {
+  size_t offset;
+  std::string_view bytes;
+  std::string_view kind;
+};
+
+constexpr std::string_view kGguf =
+    "a GGUF model of llama.cpp, which this version does not read; make a .bin from the original weights with "
+    "llama2.c's export.py";
+constexpr std::string_view kGgml =
+    "an old GGML model of llama.cpp, which this version does not read; make a .bin from the original weights "
+    "with llama2.c's export.py";
+constexpr std::string_view kSafetensors =
+    "a safetensors file, which this version does not read; load it with transformers and make a .bin with "
+    "llama2.c's export.py (--hf)";
+constexpr std::string_view kTorch =
+    "a pickle of Python objects, perhaps a PyTorch model; make a .bin from it with llama2.c's export.py "
+    "(--checkpoint)";
+constexpr std::string_view kZip =
+    "a zip archive, perhaps a PyTorch .pt; unpack it, or make a .bin from the model with llama2.c's export.py "
+    "(--checkpoint)";
+constexpr std::string_view kCompressed = "a compressed file; decompress it first";
+constexpr std::string_view kTar = "a tar archive; unpack it and give the .bin inside";
+constexpr std::string_view kTokenizer = "a tokenizer; give the model's .bin here and this file as its tokenizer";
+
+constexpr Magic kMagics[] = {
+    {0, "version https://git-lfs"sv,
+     "a Git LFS pointer, which stands for a file that is not here yet; run \"git lfs pull\" in its repository"},
+    {0, "GGUF"sv, kGguf},
+    {0, "lmgg"sv, kGgml},  // "ggml" and its successors "ggmf", "ggjt", "ggla", as little-endian numbers
+    {0, "fmgg"sv, kGgml},
+    {0, "tjgg"sv, kGgml},
+    {0, "algg"sv, kGgml},
+    {0, "ak42"sv, "a llama2.c checkpoint in big-endian order; export it again on a little-endian machine"},
+    {0, "PK\3\4"sv, kZip},
+    {0, "PK\5\6"sv, kZip},
+    {0, "\x1f\x8b\x08"sv, kCompressed},      // gzip
+    {0, "BZh"sv, kCompressed},               // bzip2
+    {0, "\xfd" "7zXZ\0"sv, kCompressed},     // xz
+    {0, "\x28\xb5\x2f\xfd"sv, kCompressed},  // zstd
+    {0, "7z\xbc\xaf\x27\x1c"sv, kCompressed},
+    {0, "\x93NUMPY"sv, "a NumPy array (.npy); a model is one .bin with a header, as llama2.c's export.py makes it"},
+    {0, "\x89HDF\r\n\x1a\n"sv, "an HDF5 file; make a .bin from the original weights with llama2.c's export.py"},
+    {257, "ustar"sv, kTar},
+};
+
+bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
+
+std::string_view skip_bom_and_space(std::string_view text) {
+  if (text.starts_with("\xef\xbb\xbf"sv)) text.remove_prefix(3);
+  while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
+  return text;
+}
+
+bool is_page(std::string_view text) {
+  std::string start(text.substr(0, 16));
+  for (char& c : start) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  constexpr std::string_view kStarts[] = {"<!doctype"sv, "<html"sv, "<head"sv, "<body"sv,
+                                          "<?xml"sv,     "<!--"sv,  "<error"sv};
+  return std::ranges::any_of(kStarts, [&](std::string_view s) { return start.starts_with(s); });
+}
+
+// Printable ASCII and what has the form of UTF-8, in the first kilobyte.
+bool is_text(std::string_view bytes) {
+  bytes = bytes.substr(0, 1024);
+  size_t continuation = 0;
+  for (const char c : bytes) {
+    const auto byte = static_cast<uint8_t>(c);
+    if (continuation > 0) {
+      if (byte >> 6 != 2) return false;
+      --continuation;
+    } else if (byte >= 0x80) {
+      if (byte < 0xc2 || byte > 0xf4) return false;
+      continuation = byte >= 0xf0 ? 3 : byte >= 0xe0 ? 2 : 1;
+    } else if (byte == 0x7f || (byte < 0x20 && !is_space(c))) {
+      return false;
+    }
+  }
+  return !bytes.empty();
+}
+
+// Protocol 2 or later, and then one of the few instructions that a pickle begins with.
+bool is_pickle(std::string_view bytes) {
+  if (bytes.size() < 3 || bytes[0] != '\x80' || bytes[1] < 2 || bytes[1] > 5) return false;
+  return (bytes[1] >= 4 ? "\x95"sv : "}](cX\x8aKGNU"sv).find(bytes[2]) != std::string_view::npos;
+}
+
+// The length of a JSON header in 8 bytes, and then that header.
+bool is_safetensors(std::string_view bytes) {
+  if (bytes.size() < 10 || bytes.substr(8, 2) != "{\""sv) return false;
+  uint64_t length;
+  std::memcpy(&length, bytes.data(), sizeof length);
+  return length >= 2 && length < 1u << 30;
+}
+
+// A protocol buffer whose field 1 is a piece whose field 1 is its text, and then comes its score.
+bool is_sentencepiece(std::string_view bytes) {
+  if (bytes.size() < 9 || bytes[0] != '\x0a' || bytes[2] != '\x0a') return false;
+  const auto piece = static_cast<uint8_t>(bytes[1]), text = static_cast<uint8_t>(bytes[3]);
+  return piece < 0x80 && piece >= text + 2 + 5 && bytes.size() > 4u + text && bytes[4u + text] == '\x15';
+}
+
+// The longest piece's length, then pieces: score, length, text.  A few that fit together are enough.
+bool is_tokenizer_bin(std::string_view bytes) {
+  constexpr uint32_t kLongest = 4096, kPieces = 8;
+  const auto number = [&bytes] {
+    uint32_t value;
+    std::memcpy(&value, bytes.data(), sizeof value);
+    bytes.remove_prefix(sizeof value);
+    return value;
+  };
+  if (bytes.size() < 4) return false;
+  const uint32_t longest = number();
+  if (longest == 0 || longest > kLongest) return false;
+  for (uint32_t piece = 0; piece < kPieces; ++piece) {
+    if (bytes.empty()) return piece >= 3;
+    if (bytes.size() < 8) return false;
+    const auto score = std::bit_cast<float>(number());
+    const uint32_t length = number();
+    if (!std::isfinite(score) || length == 0 || length > longest || length > bytes.size()) return false;
+    if (bytes.substr(0, length).find('\0') != std::string_view::npos) return false;
+    bytes.remove_prefix(length);
+  }
+  return true;
+}
+
+std::string_view kind_of(std::string_view bytes) {
+  for (const Magic& magic : kMagics) {
+    if (bytes.size() >= magic.offset && bytes.substr(magic.offset).starts_with(magic.bytes)) return magic.kind;
+  }
+  if (is_safetensors(bytes)) return kSafetensors;
+  if (is_sentencepiece(bytes)) return kTokenizer;
+  if (is_tokenizer_bin(bytes)) return kTokenizer;
+  if (is_pickle(bytes)) return kTorch;
+  if (bytes.size() >= 28 && bytes.substr(0, 4096).find_first_not_of('\0') == std::string_view::npos) {
+    return "nothing but zero bytes, as a download leaves them that broke off; download it again";
+  }
+  const std::string_view text = skip_bom_and_space(bytes);
+  if (is_page(text)) {
+    return "an HTML or XML page, as a server sends it instead of a file; download the file itself (on a model hub "
+           "the link with \"resolve\", not \"blob\")";
+  }
+  if (!is_text(text)) return {};
+  if (text.front() == '{' || text.front() == '[') {
+    return "a JSON file, perhaps a model's config or a server's error; give the .bin file";
+  }
+  return "plain text; give the model's .bin file";
+}
+
+}  // namespace
+
+std::string describe_foreign(std::span<const std::byte> bytes) {
+  return std::string(kind_of({reinterpret_cast<const char*>(bytes.data()), bytes.size()}));
+}
+
+}  // namespace tinyzh
