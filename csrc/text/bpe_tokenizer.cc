@@ -40,8 +40,10 @@ BpeTokenizer::BpeTokenizer(std::span<const std::byte> bytes, int32_t vocab_size,
   for (const TokenizerEntry& entry : entries) scores_.push_back(entry.score);
 
   byte_ids_.fill(PieceIndex::kAbsent);
-  for (int32_t id = vocabulary_.size(); id-- > 0;)  // downwards: of two tokens the lower id stays
-    if (vocabulary_[id].kind == PieceKind::byte) byte_ids_[static_cast<uint8_t>(vocabulary_[id].bytes[0])] = id;
+  for (int32_t id = vocabulary_.size(); id-- > 0;) {  // downwards: of two tokens the lower id stays
+    const Piece& piece = vocabulary_[id];
+    if (piece.kind == PieceKind::byte) byte_ids_[static_cast<uint8_t>(piece.bytes[0])] = id;
+  }
   has_bytes_ = std::ranges::count(byte_ids_, PieceIndex::kAbsent) == 0;
   has_space_ = index_.find(" ") != PieceIndex::kAbsent;
 }

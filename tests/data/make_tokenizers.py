@@ -2,13 +2,13 @@
 
     python tests/data/make_tokenizers.py
 
-zh     identity normalisation, spaces kept, byte fallback: the rules a tokenizer.bin can follow fully.
-nfkc   SentencePiece's defaults (nmt_nfkc, spaces squeezed), byte fallback: rules that a tokenizer.bin
-       cannot record.  The table of nmt_nfkc takes 240 KB in a .model, so the committed one holds the
-       part about Latin-1, punctuation and full-width forms; tests/text/ compares it with the whole.
+zh     identity normalisation, spaces kept, byte fallback: rules that a tokenizer.bin can follow.
+nfkc   SentencePiece's defaults (nmt_nfkc, spaces squeezed), byte fallback: rules that it cannot.
+       The table of nmt_nfkc takes 240 KB in a .model, so the committed one holds the part about
+       Latin-1, punctuation and full-width forms; tests/text/ compares it with the whole.
 
-The text is the project's own: the story templates, and the few English lines below.  The training is
-deterministic, so the same SentencePiece release writes the same files.
+The text is the project's own: the story templates, and the few English lines below.  The same
+SentencePiece release writes the same files again.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def lines() -> Iterator[str]:
 
 
 def frequent(texts: list[str]) -> list[str]:
-    """The texts made of the CHARACTERS most frequent characters only (so the rest stays unknown)."""
+    """The texts with line breaks for all but the CHARACTERS most frequent characters."""
     counts: dict[str, int] = {}
     for character in "".join(texts):
         counts[character] = counts.get(character, 0) + 1

@@ -11,7 +11,6 @@ import pytest
 import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tinyzh.tokenizer import BinTokenizer, SentencePieceTokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,9 +87,8 @@ TEXTS = [
     "从从从从从从从从",
 ]
 # Text made of what merges often, next to what the vocabularies lack.
-MIXED = st.lists(
-    st.sampled_from([*"从前有一个小的了是在，。“”！？ ▁\n\t龘😀éabethdon", "从前", "一个", "小兔子", "the ", " a"])
-).map("".join)
+FRAGMENTS = [*"从前有一个小的了是在，。“”！？ ▁\n\t龘😀éabethdon", "从前", "小兔子", "the ", " a"]
+MIXED = st.lists(st.sampled_from(FRAGMENTS)).map("".join)
 ANY = st.text(max_size=60) | MIXED
 
 
