@@ -98,6 +98,14 @@ bool is_text(std::string_view bytes) {
   return !bytes.empty();
 }
 
+// An object or an array, and not the "[section]" of another format.
+bool is_json(std::string_view text) {
+  if (!text.starts_with('{') && !text.starts_with('[')) return false;
+  const std::string_view followers = text.front() == '{' ? "\"}"sv : "\"{[]-0123456789"sv;
+  const std::string_view rest = skip_bom_and_space(text.substr(1));
+  return !rest.empty() && followers.find(rest.front()) != std::string_view::npos;
+}
+
 // Protocol 2 or later, and then one of the few instructions that a pickle begins with.
 bool is_pickle(std::string_view bytes) {
   if (bytes.size() < 3 || bytes[0] != '\x80' || bytes[1] < 2 || bytes[1] > 5) return false;
@@ -160,7 +168,7 @@ std::string_view kind_of(std::string_view bytes) {
            "the link with \"resolve\", not \"blob\")";
   }
   if (!is_text(text)) return {};
-  if (text.front() == '{' || text.front() == '[') {
+  if (is_json(text)) {
     return "a JSON file, perhaps a model's config or a server's error; give the .bin file";
   }
   return "plain text; give the model's .bin file";

@@ -64,6 +64,8 @@ TEST_CASE("foreign: each kind is named, with what to do") {
       {"\x0a\x0e\x0a\x05<unk>\x15\0\0\0\0\x18\x02\x0a\x0c"s, "tokenizer", "model's .bin"},
       {"从前，有一只小兔子。\n", "plain text", ".bin"},
       {"once upon a time", "plain text", ".bin"},
+      {"[project]\nname = 1\n", "plain text", ".bin"},
+      {"{", "plain text", ".bin"},
       {std::string(100, '\0'), "zero bytes", "download"},
       {"ak42\0\0\0\1"s + rest, "big-endian", "export"},
   };
