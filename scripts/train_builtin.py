@@ -116,8 +116,8 @@ class Block(nn.Module):
         super().__init__()
         kv_dim, linear = N_KV_HEADS * HEAD, partial(nn.Linear, bias=False)
         self.rms_att, self.rms_ffn = nn.RMSNorm(DIM, 1e-5), nn.RMSNorm(DIM, 1e-5)
-        self.wq, self.wo = linear(DIM, DIM), linear(DIM, DIM)
-        self.wk, self.wv = linear(DIM, kv_dim), linear(DIM, kv_dim)
+        self.wq, self.wk, self.wv = linear(DIM, DIM), linear(DIM, kv_dim), linear(DIM, kv_dim)
+        self.wo = linear(DIM, DIM)
         self.w1, self.w2, self.w3 = linear(DIM, HIDDEN), linear(HIDDEN, DIM), linear(DIM, HIDDEN)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -276,7 +276,7 @@ def main() -> None:
         optimizer.step()
         step += 1
         recent.append(loss.item())
-        trained += min(time.monotonic() - began, 5.0)  # a paused process uses up no budget
+        trained += min(time.monotonic() - began, 2.0)  # no budget for pauses and busy neighbours
         if step % 50 == 0:
             print(f"step {step} loss {np.mean(recent[-50:]):.4f} {trained:.0f}s", flush=True)
         if trained >= next_save or trained >= budget:
