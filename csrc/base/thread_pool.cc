@@ -1,0 +1,91 @@
+#include "base/thread_pool.h"
+
+#include "base/fp_env.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace tinyzh {
+namespace {
+
+void pause() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+constexpr int kSpins = 2000;  // some tens of microseconds: longer than the serial pieces between regions
+
+}  // namespace
+
+ThreadPool::ThreadPool(int threads) {
+  try {
+    for (int i = 1; i < threads; ++i)
+      workers_.emplace_back([this, i] { work(static_cast<size_t>(i)); });
+  } catch (...) {  // the system has no more threads to give: leave none behind
+    stop();
+    throw;
+  }
+}
+
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
+  stopping_.store(true);
+  epoch_.fetch_add(1);
+  epoch_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void ThreadPool::take_blocks(const BlockFunction& f, size_t worker) {
+  for (size_t block; (block = next_block_.fetch_add(1, std::memory_order_relaxed)) < blocks_;)
+    f(block, worker);
+}
+
+void ThreadPool::run(size_t blocks, BlockFunction f) {
+  if (blocks <= 1 || workers_.empty()) {
+    for (size_t block = 0; block < blocks; ++block) f(block, 0);
+    return;
+  }
+  blocks_ = blocks;
+  function_ = &f;
+  next_block_.store(0, std::memory_order_relaxed);
+  region_.store(kOpen, std::memory_order_release);
+  epoch_.fetch_add(1, std::memory_order_release);
+  epoch_.notify_all();
+  take_blocks(f, 0);
+  region_.fetch_and(~kOpen, std::memory_order_acq_rel);
+  while (region_.load(std::memory_order_acquire) != 0) pause();
+}
+
+bool ThreadPool::enter() {
+  uint32_t seen = region_.load(std::memory_order_acquire);
+  while (seen & kOpen)
+    if (region_.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel)) return true;
+  return false;
+}
+
+void ThreadPool::work(size_t worker) {
+  const StandardFloatingPoint standard;
+  uint32_t seen = 0;
+  while (!stopping_.load()) {
+    uint32_t now = epoch_.load(std::memory_order_acquire);
+    for (int spin = 0; now == seen && spin < kSpins; ++spin) {
+      pause();
+      now = epoch_.load(std::memory_order_acquire);
+    }
+    if (now == seen) {
+      epoch_.wait(seen, std::memory_order_acquire);
+      continue;
+    }
+    seen = now;
+    if (!enter()) continue;
+    take_blocks(*function_, worker);
+    region_.fetch_sub(1, std::memory_order_release);
+  }
+}
+
+}  // namespace tinyzh

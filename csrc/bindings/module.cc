@@ -1,0 +1,377 @@
+// tinyzh._core: argument names, docstrings, GIL and error translation; no logic.
+#include <pybind11/functional.h>
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <atomic>
+#include <cstring>
+#include <memory>
+#include <string>
+
+#include "base/error.h"
+#include "base/thread_pool.h"
+#include "engine/engine.h"
+#include "io/checkpoint.h"
+#include "io/mapped_file.h"
+#include "kernels/kernels.h"
+#include "model/model.h"
+#include "base/numerics.h"
+#include "quant/convert.h"
+#include "text/bpe_tokenizer.h"
+
+namespace py = pybind11;
+using namespace py::literals;
+
+namespace tinyzh {
+namespace {
+
+using NoGil = py::call_guard<py::gil_scoped_release>;
+using FloatArray = py::array_t<float>;
+
+// ---- errors: the class of tinyzh.errors with the code's name ----------------------------------------
+
+const char* python_class(Code code) {
+  switch (code) {
+    case Code::invalid_argument: return "InvalidArgument";
+    case Code::file: return "FileError";
+    case Code::checkpoint: return "CheckpointError";
+    case Code::tokenizer: return "TokenizerError";
+    case Code::context_full: return "ContextFull";
+    case Code::queue_full: return "QueueFull";
+    case Code::backend: return "BackendError";
+    case Code::ok:
+    case Code::generation:
+    case Code::closed:
+    case Code::out_of_memory: break;
+  }
+  return "GenerationError";
+}
+
+void translate(std::exception_ptr error) {
+  try {
+    if (error) std::rethrow_exception(error);
+  } catch (const Error& e) {
+    const py::object type = py::module_::import("tinyzh.errors").attr(python_class(e.code()));
+    PyErr_SetString(type.ptr(), e.what());
+  }
+}
+
+// ---- small conversions ----------------------------------------------------------------------------
+
+std::span<const std::byte> bytes_of(const py::bytes& bytes) {
+  const std::string_view view = bytes;
+  return std::as_bytes(std::span(view.data(), view.size()));
+}
+
+std::string_view finish_name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::none: return "";
+    case FinishReason::stop: return "stop";
+    case FinishReason::length: return "length";
+    case FinishReason::cancelled: return "cancelled";
+    case FinishReason::timeout: return "timeout";
+    case FinishReason::error: return "error";
+  }
+  return "";
+}
+
+py::object finish_object(FinishReason reason) {
+  return reason == FinishReason::none ? py::object(py::none()) : py::str(finish_name(reason));
+}
+
+Format format_of(const std::string& name) {
+  for (Format format : {Format::v0, Format::v1, Format::v2})
+    if (format_name(format) == "llama2.c " + name) return format;
+  fail(Code::invalid_argument, "format is '", name, "': expected v0, v1 or v2");
+}
+
+std::optional<DType> dtype_of(const std::string& name) {
+  if (name == "auto") return std::nullopt;
+  for (DType dtype : {DType::float32, DType::int8})
+    if (dtype_name(dtype) == name) return dtype;
+  fail(Code::invalid_argument, "dtype is '", name, "': expected auto, float32 or int8");
+}
+
+py::dict config_dict(const Config& c) {
+  return py::dict("dim"_a = c.dim, "hidden_dim"_a = c.hidden_dim, "n_layers"_a = c.n_layers, "n_heads"_a = c.n_heads,
+                  "n_kv_heads"_a = c.n_kv_heads, "vocab_size"_a = c.vocab_size, "seq_len"_a = c.seq_len,
+                  "tied"_a = c.tied, "norm_eps"_a = c.norm_eps, "rope_theta"_a = c.rope_theta);
+}
+
+py::dict checkpoint_dict(const Checkpoint& checkpoint, size_t file_bytes) {
+  py::list tensors;
+  for (size_t i = 0; i < kTensorCount; ++i) {
+    const TensorView& t = checkpoint.tensors[i];
+    if (t.shape.layers == 0) continue;
+    tensors.append(py::dict("name"_a = tensor_name(static_cast<TensorId>(i)), "layers"_a = t.shape.layers,
+                            "rows"_a = t.shape.rows, "cols"_a = t.shape.cols, "quantised"_a = t.quantised));
+  }
+  return py::dict("format"_a = format_name(checkpoint.format), "config"_a = config_dict(checkpoint.config),
+                  "group_size"_a = checkpoint.group_size, "parameters"_a = checkpoint.parameters(),
+                  "file_bytes"_a = file_bytes, "tensors"_a = tensors);
+}
+
+// ---- calls that need more than a name ---------------------------------------------------------------
+
+std::shared_ptr<Request> submit(Engine& engine, std::vector<int32_t> prompt, double temperature, double top_p,
+                                int32_t top_k, double min_p, double repetition_penalty, double presence_penalty,
+                                double frequency_penalty, std::vector<std::pair<int32_t, float>> logit_bias,
+                                int32_t logprobs, uint64_t seed, int64_t max_new_tokens, int64_t min_new_tokens,
+                                std::vector<int32_t> end_tokens, std::vector<std::string> stop,
+                                std::vector<std::string> bad_words, bool trim_first_space,
+                                std::optional<double> timeout) {
+  RequestOptions options;
+  options.prompt = std::move(prompt);
+  SamplingParams& s = options.sampling;
+  s.temperature = static_cast<float>(temperature);
+  s.top_p = static_cast<float>(top_p);
+  s.top_k = top_k;
+  s.min_p = static_cast<float>(min_p);
+  s.repetition_penalty = static_cast<float>(repetition_penalty);
+  s.presence_penalty = static_cast<float>(presence_penalty);
+  s.frequency_penalty = static_cast<float>(frequency_penalty);
+  s.logit_bias = std::move(logit_bias);
+  s.logprobs = logprobs;
+  s.seed = seed;
+  options.max_new_tokens = max_new_tokens;
+  options.min_new_tokens = min_new_tokens;
+  options.end_tokens = std::move(end_tokens);
+  options.stop = std::move(stop);
+  options.bad_words = std::move(bad_words);
+  options.trim_first_space = trim_first_space;
+  if (timeout)
+    options.deadline = Request::Clock::now() +
+                       std::chrono::duration_cast<Request::Clock::duration>(std::chrono::duration<double>(*timeout));
+  const py::gil_scoped_release release;
+  return engine.submit(std::move(options));
+}
+
+py::tuple wait(Request& request, size_t from, double seconds) {
+  Request::Snapshot snapshot;
+  {
+    const py::gil_scoped_release release;
+    snapshot = request.wait(from, seconds);
+  }
+  return py::make_tuple(snapshot.pieces, finish_object(snapshot.finish));
+}
+
+py::list logprobs(const Request& request) {
+  py::list list;
+  for (const Sample& sample : request.samples()) {
+    py::list top;
+    for (const TokenLogprob& t : sample.top) top.append(py::make_tuple(t.token, t.logprob));
+    list.append(py::make_tuple(sample.token, sample.logprob, top));
+  }
+  return list;
+}
+
+py::dict timing(const Request& request) {
+  const Request::Timing t = request.timing();
+  auto seconds = [](double s) { return s < 0 ? py::object(py::none()) : py::float_(s); };
+  return py::dict("started"_a = seconds(t.started), "first_token"_a = seconds(t.first_token),
+                  "finished"_a = seconds(t.finished));
+}
+
+// The engine's thread may outlive the interpreter's interest in it: it takes the GIL only to call, and
+// lets go of the callable under the GIL too.
+void set_waker(Request& request, py::object callable) {
+  if (callable.is_none()) {
+    const py::gil_scoped_release release;
+    return request.set_waker({});
+  }
+  std::shared_ptr<py::object> held(new py::object(std::move(callable)), [](py::object* object) {
+    const py::gil_scoped_acquire acquire;
+    delete object;
+  });
+  const py::gil_scoped_release release;
+  request.set_waker([held = std::move(held)] {
+    const py::gil_scoped_acquire acquire;
+    try {
+      (*held)();
+    } catch (py::error_already_set& error) {
+      error.discard_as_unraisable("tinyzh waker");
+    }
+  });
+}
+
+FloatArray logits(Engine& engine, const std::vector<int32_t>& ids) {
+  const auto vocab = static_cast<size_t>(engine.model().config().vocab_size);
+  FloatArray out({ids.size(), vocab});
+  float* target = out.mutable_data();
+  const py::gil_scoped_release release;
+  engine.evaluate(ids, [&](size_t first, std::span<const float> rows) {
+    std::memcpy(target + first * vocab, rows.data(), rows.size_bytes());
+  });
+  return out;
+}
+
+FloatArray token_logprobs(Engine& engine, const std::vector<int32_t>& ids) {
+  const auto vocab = static_cast<size_t>(engine.model().config().vocab_size);
+  FloatArray out(static_cast<py::ssize_t>(ids.empty() ? 0 : ids.size() - 1));
+  float* target = out.mutable_data();
+  const py::gil_scoped_release release;
+  std::vector<float> row(vocab);
+  engine.evaluate(ids, [&](size_t first, std::span<const float> rows) {
+    for (size_t t = first; t < first + rows.size() / vocab && t + 1 < ids.size(); ++t) {
+      log_softmax(rows.subspan((t - first) * vocab, vocab), row, engine.model().kernels());
+      target[t] = row[static_cast<size_t>(ids[t + 1])];
+    }
+  });
+  return out;
+}
+
+py::dict trace(Engine& engine, const std::vector<int32_t>& ids) {
+  struct Named {
+    std::vector<float> values;
+    size_t cols;
+  };
+  std::map<std::string, Named> found;
+  {
+    const py::gil_scoped_release release;
+    engine.evaluate(ids, [](size_t, std::span<const float>) {}, [&](const Intermediate& i) {
+      const std::string name = i.layer < 0 ? i.name : concat("layers.", i.layer, ".", i.name);
+      Named& named = found.try_emplace(name, Named{{}, i.cols}).first->second;
+      for (size_t r = 0; r < i.rows; ++r)
+        named.values.insert(named.values.end(), i.data + r * i.stride, i.data + r * i.stride + i.cols);
+    });
+  }
+  py::dict out;
+  for (const auto& [name, named] : found) {
+    FloatArray array({named.values.size() / named.cols, named.cols});
+    std::memcpy(array.mutable_data(), named.values.data(), named.values.size() * sizeof(float));
+    out[py::str(name)] = array;
+  }
+  return out;
+}
+
+py::dict read_checkpoint(const std::string& path) {
+  const MappedFile file(path);
+  return checkpoint_dict(parse_checkpoint(file.bytes(), path), file.bytes().size());
+}
+
+bool convert(const std::string& source, const std::string& target, const std::string& format, size_t group_size,
+             const std::function<void(size_t, size_t)>& progress) {
+  const MappedFile file(source);
+  const Checkpoint checkpoint = parse_checkpoint(file.bytes(), source);
+  const Format to = format_of(format);
+  if (to == Format::v2 && group_size == 0) group_size = default_group_size(checkpoint.config);
+  convert_checkpoint(checkpoint, target, to, group_size, progress);
+  return to == Format::v2 && groups_straddle_rows(checkpoint.config, group_size);
+}
+
+Vocabulary make_vocabulary(const std::vector<std::pair<py::bytes, std::string>>& pieces) {
+  std::vector<Piece> list;
+  for (const auto& [bytes, kind] : pieces) {
+    PieceKind k = PieceKind::normal;
+    if (kind == "byte") k = PieceKind::byte;
+    else if (kind == "control") k = PieceKind::control;
+    else if (kind == "unknown") k = PieceKind::unknown;
+    else if (kind != "normal") fail(Code::invalid_argument, "kind is '", kind, "': expected normal, byte, control or unknown");
+    list.push_back({std::string(bytes), k});
+  }
+  return Vocabulary(std::move(list));
+}
+
+std::string_view kind_name(PieceKind kind) {
+  switch (kind) {
+    case PieceKind::normal: return "normal";
+    case PieceKind::byte: return "byte";
+    case PieceKind::control: return "control";
+    case PieceKind::unknown: return "unknown";
+  }
+  return "";
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "The C++ core of tinyzh.  Use the classes of the package tinyzh; this module is its inside.";
+  m.attr("__version__") = TINYZH_VERSION;
+  m.attr("numerics_version") = kNumericsVersion;
+  py::register_exception_translator(&translate);
+
+  py::class_<Vocabulary>(m, "Vocabulary", "What each token id adds to the text.")
+      .def(py::init(&make_vocabulary), "pieces"_a)
+      .def("__len__", &Vocabulary::size)
+      .def("pieces", [](const Vocabulary& v) {
+        py::list list;
+        for (int32_t id = 0; id < v.size(); ++id) list.append(py::make_tuple(py::bytes(v[id].bytes), kind_name(v[id].kind)));
+        return list;
+      }, "(bytes, kind) of every id.");
+
+  py::class_<BpeTokenizer>(m, "BpeTokenizer", "Byte-pair encoding with a tokenizer.bin of llama2.c.")
+      .def(py::init([](const py::bytes& data, int32_t vocab_size, const std::string& name) {
+        return BpeTokenizer(bytes_of(data), vocab_size, name);
+      }), "data"_a, "vocab_size"_a, "name"_a)
+      .def_property_readonly("vocabulary", &BpeTokenizer::vocabulary, py::return_value_policy::reference_internal)
+      .def_property_readonly("has_byte_fallback", &BpeTokenizer::has_byte_fallback)
+      .def_property_readonly("has_space", &BpeTokenizer::has_space)
+      .def("encode", [](const BpeTokenizer& t, const std::string& text, bool bos, bool eos, bool dummy_prefix,
+                        bool squeeze_spaces, bool narrow_punctuation) {
+        const py::gil_scoped_release release;
+        return t.encode(text, {bos, eos, dummy_prefix, squeeze_spaces, narrow_punctuation});
+      }, "text"_a, "bos"_a, "eos"_a, "dummy_prefix"_a, "squeeze_spaces"_a, "narrow_punctuation"_a)
+      .def("decode", [](const BpeTokenizer& t, const std::vector<int32_t>& ids) { return py::bytes(t.decode(ids)); }, "ids"_a);
+
+  py::class_<Model, std::shared_ptr<Model>>(m, "Model", "A checkpoint opened for use.")
+      .def(py::init([](const std::string& path, const std::string& dtype, int threads, const std::string& isa) {
+        const ModelOptions options{dtype_of(dtype), threads, isa};
+        const py::gil_scoped_release release;
+        return std::make_shared<Model>(path, options);
+      }), "path"_a, "dtype"_a, "threads"_a, "isa"_a)
+      .def_static("from_bytes", [](const py::bytes& data, const std::string& dtype, int threads, const std::string& isa) {
+        const ModelOptions options{dtype_of(dtype), threads, isa};
+        const std::span<const std::byte> bytes = bytes_of(data);
+        const py::gil_scoped_release release;
+        return std::make_shared<Model>(bytes, options);
+      }, "data"_a, "dtype"_a, "threads"_a, "isa"_a)
+      .def_property_readonly("checkpoint", [](const Model& model) { return checkpoint_dict(model.checkpoint(), model.file_bytes()); })
+      .def_property_readonly("dtype", [](const Model& model) { return std::string(dtype_name(model.weights().dtype)); })
+      .def_property_readonly("isa", [](const Model& model) { return std::string(model.kernels().name); })
+      .def_property_readonly("threads", [](Model& model) { return model.pool().threads(); })
+      .def_property_readonly("bytes_per_token", [](const Model& model) { return model.weights().bytes_per_token(); })
+      .def_property_readonly("weight_bytes", [](const Model& model) { return model.weights().owned_bytes(); })
+      .def_property_readonly("kv_bytes_per_position", [](const Model& model) {
+        return KvLayout(model.config()).block_size() * sizeof(float) / kBlockPositions;
+      });
+
+  py::class_<Request, std::shared_ptr<Request>>(m, "Request", "One generation under way.")
+      .def("wait", &wait, "from_piece"_a, "seconds"_a, "(new pieces, finish reason or None), after at most `seconds`.")
+      .def("tokens", &Request::tokens)
+      .def("logprobs", &logprobs, "(token, logprob, [(token, logprob), ...]) of every token.")
+      .def_property_readonly("finish_reason", [](const Request& r) { return finish_object(r.finish_reason()); })
+      .def("cancel", &Request::cancel, NoGil())
+      .def("raise_error", &Request::rethrow_error, "Raises what went wrong, if the finish reason is 'error'.")
+      .def("set_waker", &set_waker, "callable"_a.none(true), "Called from another thread when there is something new; None: no more.")
+      .def("timing", &timing)
+      .def_property_readonly("last_logits_hash", &Request::last_logits_hash);
+
+  py::class_<Engine, std::shared_ptr<Engine>>(m, "Engine", "Serves the requests of one model.")
+      .def(py::init([](std::shared_ptr<Model> model, const Vocabulary& vocabulary, size_t queue_limit) {
+        return std::make_shared<Engine>(std::move(model), vocabulary, queue_limit);
+      }), "model"_a, "vocabulary"_a, "queue_limit"_a)
+      .def("submit", &submit, "prompt"_a, py::kw_only(), "temperature"_a, "top_p"_a, "top_k"_a, "min_p"_a,
+           "repetition_penalty"_a, "presence_penalty"_a, "frequency_penalty"_a, "logit_bias"_a, "logprobs"_a, "seed"_a,
+           "max_new_tokens"_a, "min_new_tokens"_a, "end_tokens"_a, "stop"_a, "bad_words"_a, "trim_first_space"_a, "timeout"_a)
+      .def("logits", &logits, "ids"_a, "(T, vocab_size) float32.")
+      .def("token_logprobs", &token_logprobs, "ids"_a, "(T - 1) float32: log-probability of each token after the first.")
+      .def("trace", &trace, "ids"_a, "Every named intermediate: name -> (T, width) float32.")
+      .def_property_readonly("waiting", &Engine::waiting)
+      .def("close", &Engine::close, NoGil());
+
+  m.def("read_checkpoint", &read_checkpoint, "path"_a, "What a checkpoint's header says.");
+  m.def("convert", &convert, "source"_a, "target"_a, "format"_a, "group_size"_a, "progress"_a.none(true),
+        "Rewrites a checkpoint; True when llama2.c's int8 program cannot read the result correctly.");
+  m.def("count_tokenizer_entries", [](const py::bytes& data, const std::string& name) {
+    return count_tokenizer_entries(bytes_of(data), name);
+  }, "data"_a, "name"_a, "Number of pieces in a tokenizer.bin.");
+  m.def("default_threads", &default_threads, "Physical cores this process may use.");
+  m.def("instruction_sets", [] {
+    std::vector<std::string> names;
+    for (const Kernels* table : runnable_kernels()) names.emplace_back(table->name);
+    return names;
+  }, "Kernel sets that this processor runs, best first.");
+}
+
+}  // namespace tinyzh

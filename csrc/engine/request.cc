@@ -1,0 +1,122 @@
+#include "engine/request.h"
+
+#include <algorithm>
+
+namespace tinyzh {
+
+Request::Snapshot Request::wait(size_t from, double seconds) {
+  auto until = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  if (options_.deadline) until = std::min(until, *options_.deadline);
+  std::unique_lock lock(mutex_);
+  const auto news = [&] { return pieces_.size() > from || finish_ != FinishReason::none; };
+  if (!changed_.wait_until(lock, until, news) && expired()) {
+    lock.unlock();
+    finish(FinishReason::timeout);
+    lock.lock();
+  }
+  Snapshot snapshot;
+  if (from < pieces_.size()) snapshot.pieces.assign(pieces_.begin() + static_cast<ptrdiff_t>(from), pieces_.end());
+  snapshot.finish = finish_;
+  return snapshot;
+}
+
+std::vector<int32_t> Request::tokens() const {
+  const std::scoped_lock lock(mutex_);
+  std::vector<int32_t> tokens;
+  for (const Sample& sample : samples_) tokens.push_back(sample.token);
+  return tokens;
+}
+
+std::vector<Sample> Request::samples() const {
+  const std::scoped_lock lock(mutex_);
+  return samples_;
+}
+
+FinishReason Request::finish_reason() const {
+  const std::scoped_lock lock(mutex_);
+  return finish_;
+}
+
+Request::Timing Request::timing() const {
+  const std::scoped_lock lock(mutex_);
+  return timing_;
+}
+
+uint64_t Request::last_logits_hash() const {
+  const std::scoped_lock lock(mutex_);
+  return logits_hash_;
+}
+
+void Request::rethrow_error() const {
+  std::exception_ptr error;
+  {
+    const std::scoped_lock lock(mutex_);
+    error = error_;
+  }
+  if (error) std::rethrow_exception(error);
+}
+
+void Request::set_waker(std::function<void()> waker) {
+  {
+    const std::scoped_lock lock(mutex_);
+    waker_ = std::move(waker);
+  }
+  wake();
+}
+
+void Request::cancel() {
+  cancelled_.store(true, std::memory_order_relaxed);
+  finish(FinishReason::cancelled);
+}
+
+void Request::wake() {
+  std::function<void()> waker;
+  {
+    const std::scoped_lock lock(mutex_);
+    waker = waker_;
+  }
+  changed_.notify_all();
+  if (waker) waker();  // outside the lock: it may take others
+}
+
+void Request::start() {
+  const std::scoped_lock lock(mutex_);
+  timing_.started = seconds_since_submission();
+}
+
+void Request::publish(const Sample& sample, std::string text) {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (finish_ != FinishReason::none) return;  // cancelled meanwhile: what readers saw is the end
+    samples_.push_back(sample);
+    if (timing_.first_token < 0) timing_.first_token = seconds_since_submission();
+    if (text.empty()) return;
+    pieces_.push_back(std::move(text));
+  }
+  wake();
+}
+
+void Request::finish(FinishReason reason, std::string text, uint64_t logits_hash) {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (finish_ != FinishReason::none) return;
+    if (!text.empty()) pieces_.push_back(std::move(text));
+    finish_ = reason;
+    logits_hash_ = logits_hash;
+    timing_.finished = seconds_since_submission();
+  }
+  wake();
+}
+
+void Request::fail_with(std::exception_ptr error) {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (finish_ != FinishReason::none) return;
+    error_ = std::move(error);
+    finish_ = FinishReason::error;
+    timing_.finished = seconds_since_submission();
+  }
+  wake();
+}
+
+}  // namespace tinyzh

@@ -1,0 +1,236 @@
+// Every kernel written once, over a vector of eight floats.  An instruction set brings its vector type
+// (lanes_<isa>.h) and, where it has something better, its own function; the order of all operations
+// is this file's.  Included by one .cc per instruction set, which compiles it with that set's flags,
+// so nothing here may call code that another file also instantiates.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/kernels.h"
+
+namespace tinyzh {
+
+template <class Lanes>
+struct Generic {
+  // ---- fp32 products ---------------------------------------------------------------------------
+
+  // The lanes of R x C dot products, all of the columns.
+  template <int R, int C>
+  static inline void tile(float* out, size_t out_stride, const float* w, const float* x,
+                          size_t x_stride, size_t cols) {
+    Lanes acc[R][C];
+    for (int r = 0; r < R; ++r)
+      for (int c = 0; c < C; ++c) acc[r][c] = Lanes::splat(0);
+    size_t k = 0;
+    for (; k + 8 <= cols; k += 8) {
+      Lanes xs[C];
+      for (int c = 0; c < C; ++c) xs[c] = Lanes::load(x + c * x_stride + k);
+      for (int r = 0; r < R; ++r) {
+        const Lanes ws = Lanes::load(w + r * cols + k);
+        for (int c = 0; c < C; ++c) acc[r][c] = fma(ws, xs[c], acc[r][c]);
+      }
+    }
+    if (k < cols) {
+      for (int r = 0; r < R; ++r) {
+        const Lanes ws = Lanes::load(w + r * cols + k, cols - k);
+        for (int c = 0; c < C; ++c)
+          acc[r][c] = fma(ws, Lanes::load(x + c * x_stride + k, cols - k), acc[r][c]);
+      }
+    }
+    for (int r = 0; r < R; ++r)
+      for (int c = 0; c < C; ++c) out[c * out_stride + r] = sum(acc[r][c]);
+  }
+
+  // C columns, all rows, R at a time.
+  template <int R, int C>
+  static inline void columns(float* out, size_t out_stride, const float* w, const float* x,
+                             size_t x_stride, size_t rows, size_t cols) {
+    size_t r = 0;
+    for (; r + R <= rows; r += R) tile<R, C>(out + r, out_stride, w + r * cols, x, x_stride, cols);
+    for (; r < rows; ++r) tile<1, C>(out + r, out_stride, w + r * cols, x, x_stride, cols);
+  }
+
+  static void matmul_f32(float* out, size_t out_stride, const float* w, const float* x,
+                         size_t x_stride, size_t rows, size_t cols, size_t batch) {
+    // One or two columns: enough rows at a time to hide the latency of an addition.
+    if (batch == 1) return columns<8, 1>(out, out_stride, w, x, x_stride, rows, cols);
+    if (batch == 2) return columns<4, 2>(out, out_stride, w, x, x_stride, rows, cols);
+    // More: four rows of weights stay in the first cache while the columns pass by three at a time
+    // (12 sums, 3 columns and 1 weight fill the 16 registers), in groups that fit the second cache.
+    constexpr size_t kRows = 4, kSecondCache = 256 * 1024;
+    size_t group = kSecondCache / (cols * sizeof(float)) / 3 * 3;
+    if (group < 3) group = 3;
+    for (size_t first = 0; first < batch; first += group) {
+      const size_t last = first + group < batch ? first + group : batch;
+      for (size_t r = 0; r < rows; r += kRows) {
+        const size_t n = rows - r < kRows ? rows - r : kRows;
+        const float* wr = w + r * cols;
+        for (size_t b = first; b < last;) {
+          const size_t c = last - b < 3 ? last - b : 3;
+          float* o = out + b * out_stride + r;
+          const float* xb = x + b * x_stride;
+          if (c == 3) columns<4, 3>(o, out_stride, wr, xb, x_stride, n, cols);
+          if (c == 2) columns<4, 2>(o, out_stride, wr, xb, x_stride, n, cols);
+          if (c == 1) columns<4, 1>(o, out_stride, wr, xb, x_stride, n, cols);
+          b += c;
+        }
+      }
+    }
+  }
+
+  // ---- elementwise -----------------------------------------------------------------------------
+
+  // f(lanes of x, count) for x in vectors of eight, the last one perhaps shorter.
+  template <class F>
+  static inline void each8(size_t n, F f) {
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) f(i, size_t{8});
+    if (i < n) f(i, n - i);
+  }
+  static inline Lanes load(const float* p, size_t n) { return n == 8 ? Lanes::load(p) : Lanes::load(p, n); }
+  static inline void store(Lanes a, float* p, size_t n) { n == 8 ? a.store(p) : a.store(p, n); }
+
+  static constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, half to even
+
+  // e^x with a relative error below 2^-23 over [-87.3, 88.3]; +0 below, e^88.3 above; NaN stays NaN.
+  // x = n ln 2 + r with |r| <= ln 2 / 2; e^r = 1 + r + r^2 P(r), P fitted by least squares reweighted
+  // towards the largest relative error (4e-9 before rounding); then scaled by 2^n.
+  static inline Lanes exp(Lanes x) {
+    constexpr float kLowest = -87.3f, kHighest = 88.3f;
+    const Lanes magic = Lanes::splat(kMagic);
+    const Lanes inside = min(Lanes::splat(kHighest), max(Lanes::splat(kLowest), x));  // NaN passes
+    const Lanes t = fma(inside, Lanes::splat(1.44269504088896341f), magic);
+    const Lanes n = t - magic;
+    Lanes r = fma(n, Lanes::splat(-0.693359375f), inside);
+    r = fma(n, Lanes::splat(2.12194440e-4f), r);
+    Lanes p = Lanes::splat(0.0013814539416f);
+    for (float c : {0.0083687454462f, 0.041668388993f, 0.16666521132f, 0.49999994040f, 1.0f, 1.0f})
+      p = fma(p, r, Lanes::splat(c));
+    return keep_from(x, kLowest, p * Lanes::pow2_of_magic(t));
+  }
+
+  static void exp_shifted(float* x, size_t n, float shift) {
+    each8(n, [&](size_t i, size_t m) { store(exp(load(x + i, m) - Lanes::splat(shift)), x + i, m); });
+  }
+
+  static void rmsnorm(float* out, const float* x, const float* weight, size_t n, float eps) {
+    Lanes squares = Lanes::splat(0);
+    each8(n, [&](size_t i, size_t m) {
+      const Lanes a = load(x + i, m);
+      squares = fma(a, a, squares);
+    });
+    const float scale = 1.0f / __builtin_sqrtf(sum(squares) / static_cast<float>(n) + eps);
+    each8(n, [&](size_t i, size_t m) {
+      store(load(weight + i, m) * (load(x + i, m) * Lanes::splat(scale)), out + i, m);
+    });
+  }
+
+  static void swiglu(float* gate, const float* up, size_t n) {
+    const Lanes one = Lanes::splat(1), zero = Lanes::splat(0);
+    each8(n, [&](size_t i, size_t m) {
+      const Lanes g = load(gate + i, m);
+      store(g / (one + exp(zero - g)) * load(up + i, m), gate + i, m);
+    });
+  }
+
+  static void add(float* x, const float* y, size_t n) {
+    each8(n, [&](size_t i, size_t m) { store(load(x + i, m) + load(y + i, m), x + i, m); });
+  }
+
+  static float quantise_row(int8_t* q, const float* x, size_t n) {
+    float largest = 0;
+    each8(n, [&](size_t i, size_t m) { largest = Lanes::abs_max(load(x + i, m), largest); });
+    // Below this the reciprocal would overflow; such a row is nothing but zeros for the model.
+    constexpr float kSmallest = 1e-35f;
+    const bool zero = largest < kSmallest;
+    const Lanes inverse = Lanes::splat(zero ? 0.0f : 127.0f / largest), magic = Lanes::splat(kMagic);
+    each8(n, [&](size_t i, size_t m) {
+      Lanes::store_int8_of_magic(load(x + i, m) * inverse + magic, q + i, m);
+    });
+    return zero ? 0.0f : largest / 127.0f;
+  }
+
+  static void rope(float* x, const float* cos, const float* sin, size_t head_size, size_t heads) {
+    for (size_t h = 0; h < heads; ++h, x += head_size)
+      each8(head_size, [&](size_t i, size_t m) {
+        store(Lanes::rotate_pairs(load(x + i, m), cos + i / 2, sin + i / 2, m / 2), x + i, m);
+      });
+  }
+
+  // ---- attention -------------------------------------------------------------------------------
+
+  // N blocks of scores at once: 2 N independent sums.
+  template <int N>
+  static inline float score_blocks(float* scores, const float* q, const AttentionHead& head, size_t block,
+                                   float scale, float largest) {
+    const float* keys[N];
+    Lanes acc[N][2];
+    for (int j = 0; j < N; ++j) {
+      keys[j] = head.blocks[block + j] + head.key_offset;
+      acc[j][0] = acc[j][1] = Lanes::splat(0);
+    }
+    for (size_t d = 0; d < head.head_size; ++d) {
+      const Lanes qd = Lanes::splat(q[d]);
+      for (int j = 0; j < N; ++j) {
+        acc[j][0] = fma(qd, Lanes::load(keys[j] + d * kBlockPositions), acc[j][0]);
+        acc[j][1] = fma(qd, Lanes::load(keys[j] + d * kBlockPositions + 8), acc[j][1]);
+      }
+    }
+    for (int j = 0; j < N; ++j)
+      for (int half = 0; half < 2; ++half) {
+        const size_t first = (block + j) * kBlockPositions + half * 8;
+        if (first >= head.positions) break;
+        const size_t n = head.positions - first < 8 ? head.positions - first : 8;
+        const Lanes s = acc[j][half] * Lanes::splat(scale);
+        s.store(scores + first);
+        for (size_t i = 0; i < n; ++i) {
+          const float value = scores[first + i];
+          largest = value > largest ? value : largest;
+        }
+      }
+    return largest;
+  }
+
+  // N vectors of the output at once, over all positions.
+  template <int N>
+  static inline void mix_values(float* out, const float* p, const AttentionHead& head, size_t d, size_t last) {
+    const size_t row = padded8(head.head_size);
+    Lanes acc[N];
+    for (int j = 0; j < N; ++j) acc[j] = Lanes::splat(0);
+    for (size_t t = 0; t < head.positions; ++t) {
+      const float* v = head.blocks[t / kBlockPositions] + head.value_offset + t % kBlockPositions * row + d;
+      const Lanes pt = Lanes::splat(p[t]);
+      for (int j = 0; j < N; ++j) acc[j] = fma(pt, Lanes::load(v + 8 * j), acc[j]);
+    }
+    for (int j = 0; j < N; ++j) {
+      const size_t first = d + 8 * static_cast<size_t>(j);
+      store(acc[j], out + first, last - first < 8 ? last - first : 8);
+    }
+  }
+
+  static void attention(float* out, const float* q, const AttentionHead& head, float* scores) {
+    const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(head.head_size));
+    const size_t blocks = (head.positions + kBlockPositions - 1) / kBlockPositions;
+    float largest = -__builtin_inff();
+    size_t b = 0;
+    for (; b + 4 <= blocks; b += 4) largest = score_blocks<4>(scores, q, head, b, scale, largest);
+    for (; b < blocks; ++b) largest = score_blocks<1>(scores, q, head, b, scale, largest);
+
+    Lanes total = Lanes::splat(0);
+    each8(head.positions, [&](size_t i, size_t m) {
+      store(exp(load(scores + i, m) - Lanes::splat(largest)), scores + i, m);
+      total = total + load(scores + i, m);
+    });
+    const size_t size = head.head_size;
+    size_t d = 0;
+    for (; d + 64 <= size; d += 64) mix_values<8>(out, scores, head, d, size);
+    for (; d + 16 <= size; d += 16) mix_values<2>(out, scores, head, d, size);
+    for (; d < size; d += 8) mix_values<1>(out, scores, head, d, size);
+
+    const Lanes denominator = Lanes::splat(sum(total));
+    each8(size, [&](size_t i, size_t m) { store(load(out + i, m) / denominator, out + i, m); });
+  }
+};
+
+}  // namespace tinyzh

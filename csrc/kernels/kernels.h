@@ -1,0 +1,104 @@
+// The arithmetic of the model, as a table of functions: one table per instruction set.
+//
+// Every table gives the same bits.  What fixes them is written here and nowhere else:
+//
+//   dot product, fp32   lane j of 8 adds the products k = j, j + 8, j + 16, ... in that order, each by
+//                       one fused multiply-add, starting from +0; a row that is no multiple of 8 is
+//                       padded with zeros.  The lanes are added as ((0+1)+(2+3)) + ((4+5)+(6+7)).
+//   any other sum       the same eight lanes and the same tree.
+//   dot product, int8   integer sums are exact in any order; one float per segment (quant/q8.h), the
+//                       segments added in order by acc = fma(scale, sum, acc), then acc * scale(x).
+//   attention           a score adds q[d] * k[d] for d = 0, 1, ... by fused multiply-adds; the output
+//                       adds p[t] * v[t] for t = 0, 1, ... in the same way; p is divided by its sum
+//                       at the very end.
+//
+// exp is ours (lanes.h).  Nothing depends on how many rows are computed together.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tinyzh {
+
+// Positions that one block of the KV cache holds, for every kernel and every model.
+inline constexpr size_t kBlockPositions = 16;
+
+// Head sizes are padded to whole vectors inside the cache.
+inline constexpr size_t padded8(size_t n) { return (n + 7) / 8 * 8; }
+
+// A run of columns that share one scale, in quads of four columns; see quant/q8.h.
+struct Q8Segment {
+  uint32_t first_quad, end_quad;
+};
+
+// Eight output rows of a quantised matrix, side by side.
+struct Q8Panel {
+  const int8_t* values;               // (quads of all segments, 8 rows, 4 columns)
+  const float* scales;                // (segments, 8 rows)
+  const Q8Segment* segments;
+  size_t segment_count;
+};
+
+// The keys and values of one head, block after block.
+// Keys lie transposed so that 16 positions are side by side: (head_size, 16); values are (16, padded8(head_size)).
+struct AttentionHead {
+  const float* const* blocks;  // table of the sequence's blocks
+  size_t key_offset;           // of this layer and head inside a block, in floats
+  size_t value_offset;
+  size_t head_size;
+  size_t positions;            // how many are visible, at least 1
+};
+
+struct Kernels {
+  const char* name;
+
+  // out[b * out_stride + r] = dot(w[r], x[b]) for r < rows, b < batch.
+  // w (rows, cols) contiguous; x (batch, x_stride), readable up to cols.
+  void (*matmul_f32)(float* out, size_t out_stride, const float* w, const float* x, size_t x_stride,
+                     size_t rows, size_t cols, size_t batch);
+
+  // out[b * 8 + lane] for the 8 rows of a panel.  x (batch, x_stride) int8, zero up to a multiple of 4.
+  void (*panel_q8)(float* out, const Q8Panel& panel, const int8_t* x, const float* x_scales,
+                   size_t x_stride, size_t batch);
+
+  // One scale for the row: q = round_half_even(x * (127 / max|x|)); returns max|x| / 127 (0 for a row
+  // of zeros; not a number when x holds one).
+  float (*quantise_row)(int8_t* q, const float* x, size_t n);
+
+  void (*rmsnorm)(float* out, const float* x, const float* weight, size_t n, float eps);
+  void (*swiglu)(float* gate, const float* up, size_t n);  // gate = gate * sigmoid(gate) * up
+  void (*add)(float* x, const float* y, size_t n);         // x += y
+
+  // Rotates interleaved pairs (x[2i], x[2i+1]) of each head; cos, sin (head_size / 2).
+  void (*rope)(float* x, const float* cos, const float* sin, size_t head_size, size_t heads);
+
+  // out (head_size) = softmax(q . K / sqrt(head_size)) V.  scores: scratch for `positions` rounded up
+  // to whole blocks.
+  void (*attention)(float* out, const float* q, const AttentionHead& head, float* scores);
+
+  // x[i] = exp(x[i] - shift).
+  void (*exp_shifted)(float* x, size_t n, float shift);
+};
+
+// All tables compiled into this program, best first; the last is scalar, the definition.
+std::span<const Kernels* const> compiled_kernels();
+// Those that this processor can run, best first.
+std::vector<const Kernels*> runnable_kernels();
+
+// The table to use: `name`, else TINYZH_ISA, else the best one that this processor runs and that agrees
+// with scalar in a short self-check.  An unknown or unavailable name is an Error(Code::backend).
+const Kernels& choose_kernels(std::string_view name = {});
+
+// True when `candidate` gives the bits of scalar on a few small products (about 0.1 ms).
+bool agrees_with_scalar(const Kernels& candidate);
+
+extern const Kernels kScalarKernels;
+#if defined(__x86_64__)
+extern const Kernels kAvx2Kernels;
+#endif
+
+}  // namespace tinyzh

@@ -1,0 +1,100 @@
+// The forward pass: token ids in, logits out.  One pass for any number of rows, of one sequence or of
+// many; a row is one token of one sequence at one position.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "base/aligned.h"
+#include "base/thread_pool.h"
+#include "kernels/kernels.h"
+#include "model/kv_cache.h"
+#include "model/rope.h"
+#include "model/weights.h"
+
+namespace tinyzh {
+
+struct Row {
+  int32_t token;
+  int32_t position;
+  KvCache* cache;       // of the row's sequence; positions before this one are there or in this pass
+  bool wants_logits;
+};
+
+// One named intermediate of one layer (-1 outside the layers): (rows, cols) with a stride.
+struct Intermediate {
+  const char* name;
+  int layer;
+  const float* data;
+  size_t rows, cols, stride;
+};
+using Observer = std::function<void(const Intermediate&)>;
+
+class Forward {
+ public:
+  static constexpr size_t kMaxRows = 256;  // rows of one pass
+
+  Forward(const Weights& weights, const Kernels& kernels, ThreadPool& pool);
+
+  // logits (rows that want them, vocab_size), in the order of the rows.  Tokens and positions must be
+  // valid.  Throws std::bad_alloc when the cache cannot grow; nothing is computed then.
+  void run(std::span<const Row> rows, float* logits, const Observer& observer = {});
+
+ private:
+  // What a matrix product reads: rows of activations, as fp32 or as int8 with one scale a row.
+  struct Activation {
+    AlignedBuffer<float> f32;  // (rows, cols)
+    AlignedBuffer<int8_t> q8;  // (rows, stride): zero beyond cols
+    AlignedBuffer<float> scales;
+    size_t cols = 0, stride = 0;
+    float* row(size_t b) { return f32.data() + b * cols; }
+    void resize(size_t rows, size_t width);
+  };
+  struct Product {  // out[b] = matrix * in[b]
+    const Matrix* matrix;
+    float* out;  // (rows, matrix->rows); null: the caller's logits
+  };
+  // One step of the pass, cut into blocks that may run in any order, on any thread.
+  struct Stage {
+    size_t blocks;
+    std::function<void(size_t block, size_t worker)> run;
+    std::vector<Intermediate> results;
+  };
+
+  void build();
+  void add_stage(size_t blocks, std::function<void(size_t, size_t)> run, std::vector<Intermediate> results = {});
+  void add_products(const Activation& in, std::vector<Product> products, size_t rows,
+                    std::vector<Intermediate> results = {});
+  void multiply(const Activation& in, const Product& product, size_t first, size_t last, size_t rows) const;
+  void residual_norm(size_t b, const float* weight, bool has_branch, size_t out);
+  void quantise(Activation& a, size_t b) const;
+  void attend(size_t layer, size_t b, size_t head, size_t worker);
+  void reserve(std::span<const Row> rows);
+
+  const Weights& w_;
+  const Kernels& kernels_;
+  ThreadPool& pool_;
+  KvLayout layout_;
+  RopeTable rope_;
+  size_t capacity_ = 0;          // rows the buffers hold
+  std::span<const Row> rows_;    // of the current pass
+  std::vector<size_t> sampled_;  // those that want logits
+  float* logits_ = nullptr;      // (sampled, vocab_size)
+  std::vector<Stage> stages_;    // built for this many rows and this many sampled:
+  size_t built_rows_ = 0, built_sampled_ = 0;
+
+  AlignedBuffer<float> x_;      // (rows, dim) residual stream
+  AlignedBuffer<float> y_;      // (rows, dim) what the last branch adds to it
+  Activation normed_;           // (rows, dim)
+  AlignedBuffer<float> q_;      // (rows, dim)
+  AlignedBuffer<float> k_, v_;  // (rows, kv_dim)
+  Activation att_;              // (rows, dim)
+  Activation gate_;             // (rows, hidden_dim)
+  AlignedBuffer<float> up_;     // (rows, hidden_dim)
+  std::vector<AlignedBuffer<float>> scores_;  // per worker: (positions)
+};
+
+}  // namespace tinyzh

@@ -1,0 +1,55 @@
+// A checkpoint opened for use: file, weights, kernels and threads in one place.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/aligned.h"
+#include "base/thread_pool.h"
+#include "io/checkpoint.h"
+#include "io/mapped_file.h"
+#include "kernels/kernels.h"
+#include "model/weights.h"
+
+namespace tinyzh {
+
+struct ModelOptions {
+  std::optional<DType> dtype;  // none: the file's own precision
+  int threads = 0;             // 0: TINYZH_THREADS, else default_threads()
+  std::string isa;             // empty: TINYZH_ISA, else the best that works
+};
+
+class Model {
+ public:
+  static constexpr int kMaxThreads = 256;
+
+  Model(const std::string& path, const ModelOptions& options);              // mapped, used in place
+  Model(std::span<const std::byte> bytes, const ModelOptions& options);     // copied
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  const Config& config() const { return checkpoint_.config; }
+  const Checkpoint& checkpoint() const { return checkpoint_; }
+  const Weights& weights() const { return *weights_; }
+  const Kernels& kernels() const { return *kernels_; }
+  ThreadPool& pool() { return pool_; }
+  size_t file_bytes() const;
+
+  // Throws Error(Code::checkpoint) when the file has been cut short since it was opened.
+  void check_file() const;
+
+ private:
+  void load(const ModelOptions& options, std::span<const std::byte> bytes, std::string_view name);
+
+  const Kernels* kernels_;
+  ThreadPool pool_;
+  std::optional<MappedFile> file_;
+  AlignedBuffer<std::byte> memory_;
+  Checkpoint checkpoint_;
+  std::optional<Weights> weights_;
+};
+
+}  // namespace tinyzh

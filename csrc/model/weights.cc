@@ -1,0 +1,95 @@
+#include "model/weights.h"
+
+#include <atomic>
+#include <cstring>
+#include <new>
+
+namespace tinyzh {
+namespace {
+
+struct Job {  // one matrix of the file and where it goes
+  Matrix* target;
+  const TensorView* source;
+  size_t layer;
+};
+
+}  // namespace
+
+std::string_view dtype_name(DType dtype) { return dtype == DType::int8 ? "int8" : "float32"; }
+
+void Matrix::row(size_t index, float* out) const {
+  if (quantised())
+    q8.dequantise_row(index, out);
+  else
+    std::memcpy(out, f32 + index * cols, cols * sizeof(float));
+}
+
+Weights::Weights(const Checkpoint& checkpoint, DType type, const Kernels& kernels, ThreadPool& pool)
+    : config(checkpoint.config), dtype(type), layers(static_cast<size_t>(checkpoint.config.n_layers)) {
+  std::vector<Job> jobs;
+  auto add = [&](Matrix& target, TensorId id, size_t layer) {
+    const TensorView& source = checkpoint[id];
+    target.rows = source.shape.rows;
+    target.cols = source.shape.cols;
+    if (dtype == DType::float32 && !source.quantised)
+      target.f32 = source.f32(layer);
+    else
+      jobs.push_back({&target, &source, layer});
+  };
+  add(tok_emb, TensorId::tok_emb, 0);
+  for (size_t l = 0; l < layers.size(); ++l) {
+    LayerWeights& layer = layers[l];
+    layer.rms_att = checkpoint[TensorId::rms_att].f32(l);
+    layer.rms_ffn = checkpoint[TensorId::rms_ffn].f32(l);
+    add(layer.wq, TensorId::wq, l);
+    add(layer.wk, TensorId::wk, l);
+    add(layer.wv, TensorId::wv, l);
+    add(layer.wo, TensorId::wo, l);
+    add(layer.w1, TensorId::w1, l);
+    add(layer.w2, TensorId::w2, l);
+    add(layer.w3, TensorId::w3, l);
+  }
+  rms_final = checkpoint[TensorId::rms_final].f32(0);
+  if (!config.tied) add(wcls_, TensorId::wcls, 0);
+
+  if (dtype == DType::float32) dequantised_.resize(jobs.size());
+  std::atomic<bool> out_of_memory{false};
+  pool.run(jobs.size(), [&](size_t i, size_t) {
+    const Job& job = jobs[i];
+    const TensorView& from = *job.source;
+    const size_t rows = job.target->rows, cols = job.target->cols;
+    try {  // nothing may be thrown on a worker
+      if (dtype == DType::float32) {
+        dequantised_[i] = AlignedBuffer<float>(rows * cols);
+        dequantise_groups({from.q8(job.layer), rows * cols}, from.group_size, from.scales(job.layer), dequantised_[i].data());
+        job.target->f32 = dequantised_[i].data();
+      } else if (from.quantised) {
+        job.target->q8 = Q8Matrix::pack(rows, cols, from.group_size, from.q8(job.layer), from.scales(job.layer));
+      } else {
+        job.target->q8 = Q8Matrix::quantise_rows(rows, cols, from.f32(job.layer), kernels);
+      }
+    } catch (const std::bad_alloc&) {
+      out_of_memory = true;
+    }
+  });
+  if (out_of_memory) throw std::bad_alloc();
+}
+
+size_t Weights::bytes_per_token() const {
+  size_t bytes = wcls().bytes() + config.dim * sizeof(float);
+  for (const LayerWeights& l : layers) {
+    for (const Matrix* m : {&l.wq, &l.wk, &l.wv, &l.wo, &l.w1, &l.w2, &l.w3}) bytes += m->bytes();
+    bytes += 2 * config.dim * sizeof(float);
+  }
+  return bytes;
+}
+
+size_t Weights::owned_bytes() const {
+  size_t bytes = tok_emb.q8.bytes() + wcls_.q8.bytes();
+  for (const LayerWeights& l : layers)
+    for (const Matrix* m : {&l.wq, &l.wk, &l.wv, &l.wo, &l.w1, &l.w2, &l.w3}) bytes += m->q8.bytes();
+  for (const AlignedBuffer<float>& buffer : dequantised_) bytes += buffer.bytes();
+  return bytes;
+}
+
+}  // namespace tinyzh

@@ -1,0 +1,63 @@
+// The weights of a model in the form that the kernels read, under the names of the file.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "io/checkpoint.h"
+#include "kernels/kernels.h"
+#include "quant/q8.h"
+
+namespace tinyzh {
+
+enum class DType { float32, int8 };
+std::string_view dtype_name(DType dtype);
+
+// A matrix (rows, cols) of either type.
+struct Matrix {
+  size_t rows = 0, cols = 0;
+  const float* f32 = nullptr;  // (rows, cols), else
+  Q8Matrix q8;
+
+  bool quantised() const { return f32 == nullptr; }
+  size_t bytes() const { return quantised() ? q8.bytes() : rows * cols * sizeof(float); }
+  void row(size_t index, float* out) const;  // out (cols): one row as fp32
+};
+
+struct LayerWeights {
+  const float* rms_att = nullptr;  // (dim)
+  Matrix wq;                       // (dim, dim)
+  Matrix wk, wv;                   // (kv_dim, dim)
+  Matrix wo;                       // (dim, dim)
+  const float* rms_ffn = nullptr;  // (dim)
+  Matrix w1, w3;                   // (hidden_dim, dim)
+  Matrix w2;                       // (dim, hidden_dim)
+};
+
+class Weights {
+ public:
+  // Views into `checkpoint`'s bytes wherever they can be used as they are (fp32 in an fp32 file); the
+  // bytes must stay.  Quantising and packing run on the pool.
+  Weights(const Checkpoint& checkpoint, DType dtype, const Kernels& kernels, ThreadPool& pool);
+
+  Config config;
+  DType dtype;
+  Matrix tok_emb;  // (vocab_size, dim)
+  std::vector<LayerWeights> layers;
+  const float* rms_final = nullptr;  // (dim)
+  const Matrix& wcls() const { return config.tied ? tok_emb : wcls_; }  // (vocab_size, dim)
+
+  // Bytes of weights that one token reads: every matrix but the embedding table, of which it reads a row.
+  size_t bytes_per_token() const;
+  size_t owned_bytes() const;  // memory beyond the file itself
+
+ private:
+  Matrix wcls_;
+  std::vector<AlignedBuffer<float>> dequantised_;
+};
+
+}  // namespace tinyzh

@@ -1,0 +1,54 @@
+"""tinyzh: small Llama-architecture story models, above all Chinese ones.
+
+    >>> import tinyzh
+    >>> model = tinyzh.Model()                      # the built-in story model
+    >>> for piece in model.generate("从前"):
+    ...     print(piece, end="", flush=True)
+"""
+
+from . import _core
+from .config import Config
+from .errors import (
+    BackendError,
+    CheckpointError,
+    ContextFull,
+    FileError,
+    FileMissing,
+    GenerationError,
+    InvalidArgument,
+    QueueFull,
+    TinyzhError,
+    TokenizerError,
+)
+from .generation import Generation, GenerationStats, TokenLogprob
+from .model import Model, Score
+from .sampling import SamplingParams
+from .tokenizer import BinTokenizer, SentencePieceTokenizer, Tokenizer
+
+__version__: str = _core.__version__
+#: Changes whenever any bit of any result can change.
+numerics_version: int = _core.numerics_version
+
+__all__ = [
+    "BackendError",
+    "BinTokenizer",
+    "CheckpointError",
+    "Config",
+    "ContextFull",
+    "FileError",
+    "FileMissing",
+    "Generation",
+    "GenerationError",
+    "GenerationStats",
+    "InvalidArgument",
+    "Model",
+    "QueueFull",
+    "SamplingParams",
+    "Score",
+    "SentencePieceTokenizer",
+    "TinyzhError",
+    "TokenLogprob",
+    "Tokenizer",
+    "TokenizerError",
+    "numerics_version",
+]

@@ -1,0 +1,412 @@
+"""The model: opens a checkpoint, tells stories, scores texts."""
+
+from __future__ import annotations
+
+import atexit
+import math
+import os
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from . import _core
+from .config import Config
+from .errors import (
+    BackendError,
+    FileMissing,
+    GenerationError,
+    InvalidArgument,
+    QueueFull,
+    TokenizerError,
+)
+from .generation import Generation
+from .sampling import SamplingParams
+from .tokenizer import BOS, EOS, Tokenizer, find_tokenizer, open_tokenizer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Model", "Score"]
+
+_DATA = Path(__file__).parent / "data"
+_MAX_QUEUE = 2**31 - 1
+
+_open_models: weakref.WeakSet[Model] = weakref.WeakSet()
+
+
+@dataclass(frozen=True)
+class Score:
+    """How probable a text is to the model.  Its beginning (BOS) is given, its ending not counted."""
+
+    token_ids: list[int]  #: of the text, without BOS
+    logprobs: list[float]  #: natural logarithm of each token's probability
+    total: float  #: sum of ``logprobs``
+    perplexity: float  #: e to the mean negative log-probability of a token
+    bits_per_character: float  #: -total / ln 2 / Unicode characters of the text
+
+
+class Model:
+    """A story model.
+
+    Args:
+        path: a llama2.c checkpoint (v0, v1 or v2; told apart by content), its bytes, or None for
+            the built-in story model.
+        tokenizer: a tokenizer, or the path of one; None: found beside the checkpoint; False: none
+            (prompts are token ids then, and generations have ids but no text).
+        dtype: ``auto`` keeps the file's own precision; ``float32``; ``int8``.
+        threads: threads of one computation, from 1 to 256; None: TINYZH_THREADS, else the physical
+            cores that this process may use.
+        device: ``cpu``.
+        queue_limit: how many generations may wait; one more raises QueueFull.
+
+    Raises:
+        FileMissing, FileError: the file cannot be read.
+        CheckpointError: it is not a checkpoint, or not a whole one.
+        TokenizerError: no tokenizer that fits.
+        BackendError: an unknown device, or an instruction set (TINYZH_ISA) that is not there.
+
+    One Model may be used from any number of threads.  It is a context manager; leaving the block
+    closes it.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | bytes | None = None,
+        *,
+        tokenizer: Tokenizer | str | os.PathLike[str] | Literal[False] | None = None,
+        dtype: str = "auto",
+        threads: int | None = None,
+        device: str = "cpu",
+        queue_limit: int = 1024,
+    ) -> None:
+        if device != "cpu":
+            raise BackendError(f"device is {device!r}: this build has cpu")
+        if threads is not None and (not isinstance(threads, int) or not 1 <= threads <= 256):
+            raise InvalidArgument(f"threads is {threads!r}: expected an integer from 1 to 256")
+        if not isinstance(queue_limit, int) or not 1 <= queue_limit <= _MAX_QUEUE:
+            raise InvalidArgument(
+                f"queue_limit is {queue_limit!r}: expected an integer from 1 to {_MAX_QUEUE}"
+            )
+        if path is None:
+            path = _DATA / "story.bin"
+            tokenizer = _DATA / "story.tokenizer.bin" if tokenizer is None else tokenizer
+        if isinstance(path, bytes):
+            self._path: Path | None = None
+            self._core = _core.Model.from_bytes(path, dtype, threads or 0, "")
+        else:
+            self._path = Path(path)
+            if not self._path.exists():
+                raise FileMissing(f"{self._path}: no such file")
+            self._core = _core.Model(os.fspath(self._path), dtype, threads or 0, "")
+        self._checkpoint = self._core.checkpoint
+        self._config = Config.from_checkpoint(self._checkpoint)
+        self._tokenizer = self._find_tokenizer(tokenizer)
+        vocabulary = self._tokenizer.vocabulary if self._tokenizer else _core.Vocabulary([])
+        self._engine = _core.Engine(self._core, vocabulary, queue_limit)
+        self._process = os.getpid()
+        self._closed = False
+        _open_models.add(self)
+
+    def _find_tokenizer(
+        self, tokenizer: Tokenizer | str | os.PathLike[str] | Literal[False] | None
+    ) -> Tokenizer | None:
+        if tokenizer is False:
+            return None
+        if tokenizer is None:
+            if self._path is None:
+                raise TokenizerError("a model from bytes has no folder to look in: pass tokenizer=")
+            return find_tokenizer(self._path, self._config.vocab_size)
+        if isinstance(tokenizer, (str, os.PathLike)):
+            return open_tokenizer(Path(tokenizer), self._config.vocab_size)
+        if tokenizer.vocab_size != self._config.vocab_size:
+            raise TokenizerError(
+                f"the tokenizer has {tokenizer.vocab_size} pieces, the model's vocabulary "
+                f"{self._config.vocab_size}; pass the tokenizer that belongs to this model"
+            )
+        return tokenizer
+
+    # ---- generation ---------------------------------------------------------------------------
+
+    def generate(
+        self,
+        prompt: str | Sequence[int] = "",
+        *,
+        params: SamplingParams | None = None,
+        echo: bool = False,
+        timeout: float | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+        bad_words: Sequence[str] | None = None,
+        stop: Sequence[str] | str | None = None,
+        stop_tokens: Sequence[int] | None = None,
+        min_new_tokens: int | None = None,
+        max_new_tokens: int | None = None,
+        logprobs: int | None = None,
+        seed: int | None = None,
+    ) -> Generation:
+        """Starts to continue ``prompt`` and returns at once: an iterator of text.
+
+        Args:
+            prompt: text, or token ids (BOS included, if it is to be there).
+            params: the sampling parameters; any given below replaces its field.
+            echo: give the prompt first.
+            timeout: seconds from now, after which the generation ends with ``timeout``.
+            temperature ... seed: see :class:`SamplingParams`.
+
+        Raises:
+            InvalidArgument: a value out of its range.
+            ContextFull: the prompt is longer than the context.
+            QueueFull: ``queue_limit`` generations are waiting.
+        """
+        chosen = (params or SamplingParams()).but(
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            presence_penalty=presence_penalty,
+            frequency_penalty=frequency_penalty,
+            logit_bias=logit_bias,
+            bad_words=bad_words,
+            stop=stop,
+            stop_tokens=stop_tokens,
+            min_new_tokens=min_new_tokens,
+            max_new_tokens=max_new_tokens,
+            logprobs=logprobs,
+            seed=seed,
+        )
+        return self._submit(prompt, chosen.with_seed(), echo, timeout, (BOS, EOS))
+
+    def _submit(
+        self,
+        prompt: str | Sequence[int],
+        params: SamplingParams,
+        echo: bool,
+        timeout: float | None,
+        ends: Sequence[int],
+    ) -> Generation:
+        self._check_usable()
+        if timeout is not None and not (isinstance(timeout, (int, float)) and 0 <= timeout < 1e9):
+            raise InvalidArgument(f"timeout is {timeout!r}: expected seconds from 0 up to 1e9")
+        if self._tokenizer is None and (params.stop or params.bad_words):
+            raise InvalidArgument("stop and bad_words are text: this model was opened without a tokenizer")
+        ids = self._ids(prompt)
+        starts_text = self._tokenizer is not None and all(i == BOS for i in ids)
+        request = self._engine.submit(
+            ids,
+            temperature=params.temperature,
+            top_p=params.top_p,
+            top_k=params.top_k,
+            min_p=params.min_p,
+            repetition_penalty=params.repetition_penalty,
+            presence_penalty=params.presence_penalty,
+            frequency_penalty=params.frequency_penalty,
+            logit_bias=list((params.logit_bias or {}).items()),
+            logprobs=-1 if params.logprobs is None else params.logprobs,
+            seed=params.seed or 0,
+            max_new_tokens=-1 if params.max_new_tokens is None else params.max_new_tokens,
+            min_new_tokens=params.min_new_tokens,
+            end_tokens=[i for i in (*ends, *params.stop_tokens) if i < self._config.vocab_size],
+            stop=list(params.stop),
+            bad_words=list(params.bad_words),
+            trim_first_space=bool(starts_text and self._tokenizer and self._tokenizer.adds_dummy_prefix),
+            timeout=timeout,
+        )
+        return Generation(
+            request,
+            pieces=self._tokenizer.pieces if self._tokenizer and params.logprobs is not None else [],
+            seed=params.seed or 0,
+            prompt_ids=ids,
+            echo=(prompt if isinstance(prompt, str) else self._text(prompt)) if echo else "",
+        )
+
+    def generate_many(
+        self,
+        prompts: Iterable[str | Sequence[int]],
+        *,
+        params: SamplingParams | None = None,
+        echo: bool = False,
+        timeout: float | None = None,
+        **changes: Any,
+    ) -> list[Generation]:
+        """Continues all prompts and returns when all are done, in the order of the prompts.
+
+        Prompt i uses seed + i, so each story is the one that ``generate`` tells with that seed.
+        Waits while the queue is full instead of raising QueueFull.  Arguments as for ``generate``.
+        """
+        chosen = (params or SamplingParams()).but(**changes).with_seed()
+        running: list[Generation] = []
+        for i, prompt in enumerate(prompts):
+            one = chosen.plus_seed(i)
+            while True:
+                try:
+                    running.append(self._submit(prompt, one, echo, timeout, (BOS, EOS)))
+                    break
+                except QueueFull:
+                    unfinished = [g for g in running if g.finish_reason is None]
+                    if unfinished:
+                        unfinished[0].wait()
+        for generation in running:
+            generation.wait()
+            if generation.finish_reason == "error":
+                generation.read()  # raises what went wrong
+        return running
+
+    # ---- scoring ------------------------------------------------------------------------------
+
+    def score(self, text: str) -> Score:
+        """Log-probabilities of a text.
+
+        A text longer than the context is scored in windows that overlap by half, so that every
+        token but the first few has at least half a context before it.
+
+        Raises:
+            InvalidArgument: an empty text.
+        """
+        ids = self._ids(text)
+        if len(ids) < 2:
+            raise InvalidArgument("the text is empty: expected at least one character")
+        context = self._config.seq_len
+        logprobs = [float(p) for p in self._logprobs(ids[:context])]
+        half = max(1, context // 2)
+        while len(logprobs) < len(ids) - 1:
+            # The window starts half a context before the first token not scored yet.
+            start = len(logprobs) + 1 - half
+            scored = self._logprobs(ids[start : start + context])
+            logprobs += [float(p) for p in scored[half - 1 :]]
+        total = math.fsum(logprobs)
+        return Score(
+            token_ids=ids[1:],
+            logprobs=logprobs,
+            total=total,
+            perplexity=math.exp(min(-total / len(logprobs), 700.0)),
+            bits_per_character=-total / math.log(2) / len(text),
+        )
+
+    def _logprobs(self, ids: list[int]) -> NDArray[np.float32]:
+        self._check_usable()
+        return self._engine.token_logprobs(ids)
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Logits after each token: (T, vocab_size) float32.
+
+        Raises:
+            InvalidArgument: an id out of range.
+            ContextFull: more tokens than the context.
+        """
+        self._check_usable()
+        return self._engine.logits([int(i) for i in ids])
+
+    # ---- looking ------------------------------------------------------------------------------
+
+    @property
+    def config(self) -> Config:
+        """The model's shape."""
+        return self._config
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Its tokenizer: ``encode``, ``decode``, ``pieces``.
+
+        Raises:
+            TokenizerError: the model was opened without one.
+        """
+        if self._tokenizer is None:
+            raise TokenizerError("this model was opened with tokenizer=False: pass token ids")
+        return self._tokenizer
+
+    @property
+    def dtype(self) -> str:
+        """``float32`` or ``int8``: how the weights are held."""
+        return self._core.dtype
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights in the file."""
+        return int(self._checkpoint["parameters"])
+
+    @property
+    def threads(self) -> int:
+        """Threads of one computation."""
+        return self._core.threads
+
+    @property
+    def isa(self) -> str:
+        """Instruction set of the kernels in use."""
+        return self._core.isa
+
+    def memory(self) -> dict[str, int]:
+        """Bytes: of the file (mapped, shared with other processes), of weights held beside it, of
+        the cache for one position of one sequence, and read for one token."""
+        return {
+            "file": int(self._checkpoint["file_bytes"]),
+            "weights": self._core.weight_bytes,
+            "kv_cache_per_position": self._core.kv_bytes_per_position,
+            "read_per_token": self._core.bytes_per_token,
+        }
+
+    # ---- ending -------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Cancels all generations and stops the engine.  The model cannot be used afterwards."""
+        self._closed = True
+        _open_models.discard(self)
+        if self._process == os.getpid():  # a forked child has no engine thread to stop
+            self._engine.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        name = self._path.name if self._path else "from bytes"
+        c = self._config
+        return (
+            f"<tinyzh.Model {name}: {self.parameters / 1e6:.1f}M parameters, {self.dtype}, "
+            f"dim {c.dim}, {c.n_layers} layers, {c.n_heads} heads, vocabulary {c.vocab_size}, "
+            f"context {c.seq_len}, {self.threads} threads, {self.isa}>"
+        )
+
+    # ---- helpers ------------------------------------------------------------------------------
+
+    def _ids(self, prompt: str | Sequence[int]) -> list[int]:
+        if not isinstance(prompt, str):
+            try:
+                return [int(i) for i in prompt]
+            except (TypeError, ValueError):
+                raise InvalidArgument(
+                    f"prompt is {prompt!r:.100}: expected a string or a list of token ids"
+                ) from None
+        if self._tokenizer is None:
+            raise TokenizerError("this model was opened with tokenizer=False: pass token ids")
+        return self._tokenizer.encode(prompt)
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(list(ids)) if self._tokenizer else ""
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise GenerationError("the model is closed: open it again")
+        if self._process != os.getpid():
+            raise GenerationError(
+                "this model was opened before the process forked, and its threads are not here: "
+                "open it in the child"
+            )
+
+
+@atexit.register
+def _close_all() -> None:
+    """Before the interpreter goes, so that no engine calls into it any more."""
+    for model in list(_open_models):
+        model.close()

@@ -1,0 +1,109 @@
+"""How the next token is chosen, and when a generation ends."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from .errors import InvalidArgument
+
+__all__ = ["MAX_SEED", "SamplingParams"]
+
+MAX_SEED = 2**64 - 1
+
+
+def _number(name: str, value: object, low: float, high: float, *, above: bool = False) -> None:
+    """Raises unless low <= value <= high (low < value with ``above``)."""
+    allowed = f"{'more than ' if above else 'from '}{low:g}"
+    allowed += f" up to {high:g}" if math.isfinite(high) else " up"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidArgument(f"{name} is {value!r}: expected a number {allowed}")
+    if not math.isfinite(value) or not low <= value <= high or (above and value == low):
+        raise InvalidArgument(f"{name} is {value!r}: expected a number {allowed}")
+
+
+def _integer(name: str, value: object, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise InvalidArgument(f"{name} is {value!r}: expected an integer from {low} to {high}")
+
+
+def _strings(name: str, value: object) -> tuple[str, ...]:
+    strings = (value,) if isinstance(value, str) else value
+    if not isinstance(strings, Sequence) or not all(isinstance(s, str) for s in strings):
+        raise InvalidArgument(f"{name} is {value!r}: expected a string or a list of strings")
+    if any(not s for s in strings):
+        raise InvalidArgument(f"{name} holds an empty string: every text contains it; leave it out")
+    return tuple(strings)
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """The parameters of one generation; immutable and checked when made.
+
+    The steps, in this order: ``logit_bias``, ``bad_words`` and ``min_new_tokens``; repetition
+    penalty; presence and frequency penalties; temperature; softmax; ``top_k``; ``min_p``;
+    ``top_p``; one random number.  docs/sampling.md gives the formulas.
+
+    Raises:
+        InvalidArgument: a value out of its range; the message names it and the range.
+    """
+
+    temperature: float = 0.9  #: 0 (always the most probable token) and up
+    top_p: float = 0.9  #: (0, 1]: keep the most probable tokens until their sum passes it; 1: all
+    top_k: int = 0  #: keep the k most probable tokens; 0: all
+    min_p: float = 0.0  #: [0, 1]: keep tokens at least this fraction as probable as the best
+    repetition_penalty: float = 1.0  #: (0, 100]: of tokens in prompt or output; 1: none
+    presence_penalty: float = 0.0  #: [-100, 100]: subtracted once for tokens in the output
+    frequency_penalty: float = 0.0  #: [-100, 100]: subtracted for each time a token is there
+    logit_bias: Mapping[int, float] | None = None  #: token id -> [-100, 100], added to its logit
+    bad_words: Sequence[str] = ()  #: strings that never appear in the output
+    stop: Sequence[str] = ()  #: strings that end the output and are not part of it
+    stop_tokens: Sequence[int] = ()  #: ids that end the output, beside BOS and EOS
+    min_new_tokens: int = 0  #: no end token before this many tokens
+    max_new_tokens: int | None = None  #: None: to the end of the story or of the context
+    logprobs: int | None = None  #: log-probabilities: 0 of the chosen token, n of the n best too
+    seed: int | None = None  #: 1 ... 2**64 - 1 (0 stands for a fixed constant); None: random
+
+    def __post_init__(self) -> None:
+        _number("temperature", self.temperature, 0, 1000)
+        _number("top_p", self.top_p, 0, 1, above=True)
+        _integer("top_k", self.top_k, 0, 2**31 - 1)
+        _number("min_p", self.min_p, 0, 1)
+        _number("repetition_penalty", self.repetition_penalty, 0, 100, above=True)
+        _number("presence_penalty", self.presence_penalty, -100, 100)
+        _number("frequency_penalty", self.frequency_penalty, -100, 100)
+        for token, bias in (self.logit_bias or {}).items():
+            _integer("a token of logit_bias", token, 0, 2**31 - 1)
+            _number(f"logit_bias of token {token}", bias, -100, 100)
+        object.__setattr__(self, "bad_words", _strings("bad_words", self.bad_words))
+        object.__setattr__(self, "stop", _strings("stop", self.stop))
+        for token in self.stop_tokens:
+            _integer("a token of stop_tokens", token, 0, 2**31 - 1)
+        _integer("min_new_tokens", self.min_new_tokens, 0, 2**31 - 1)
+        if self.max_new_tokens is not None:
+            _integer("max_new_tokens", self.max_new_tokens, 0, 2**31 - 1)
+        if self.logprobs is not None:
+            _integer("logprobs", self.logprobs, 0, 2**31 - 1)
+        if self.seed is not None:
+            _integer("seed", self.seed, 0, MAX_SEED)
+
+    def but(self, **changes: Any) -> SamplingParams:
+        """A copy with the given fields changed; ``None`` leaves a field as it is."""
+        known = {f.name for f in fields(self)}
+        if unknown := set(changes) - known:
+            name = sorted(unknown)[0]
+            raise InvalidArgument(f"unknown parameter {name!r}: expected {', '.join(sorted(known))}")
+        return replace(self, **{k: v for k, v in changes.items() if v is not None})
+
+    def with_seed(self) -> SamplingParams:
+        """Itself, or with a random seed where it has none."""
+        return self if self.seed is not None else replace(self, seed=secrets.randbits(64) or 1)
+
+    def plus_seed(self, offset: int) -> SamplingParams:
+        """For story number ``offset`` of several: the seed plus that number, past 2**64 - 1 from 1."""
+        if self.seed is None:
+            raise InvalidArgument("seed is None: expected a number to add to; call with_seed() first")
+        return replace(self, seed=(self.seed + offset - 1) % MAX_SEED + 1 if offset else self.seed)

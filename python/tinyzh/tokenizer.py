@@ -1,0 +1,280 @@
+"""Text to token ids and back: SentencePiece ``.model`` files and llama2.c ``tokenizer.bin`` files."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from . import _core
+from .errors import FileError, FileMissing, InvalidArgument, TokenizerError
+
+if TYPE_CHECKING:
+    import sentencepiece
+
+__all__ = ["BinTokenizer", "SentencePieceTokenizer", "Tokenizer", "find_tokenizer", "open_tokenizer"]
+
+BOS, EOS = 1, 2
+
+
+class Tokenizer(Protocol):
+    """What a model needs of a tokenizer."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def pieces(self) -> list[bytes]: ...
+    @property
+    def vocabulary(self) -> _core.Vocabulary: ...
+    @property
+    def adds_dummy_prefix(self) -> bool: ...
+
+    def encode(
+        self, text: str, *, bos: bool = True, eos: bool = False, dummy_prefix: bool | None = None
+    ) -> list[int]: ...
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+
+class BinTokenizer:
+    """llama2.c's ``tokenizer.bin``, in all its dialects (docs/tokenizers.md).
+
+    Args:
+        path: the file.
+        vocab_size: how many pieces it must have; None: as many as it has.
+
+    Raises:
+        TokenizerError: not such a file, corrupt, or another number of pieces.
+        FileError: it cannot be read.
+    """
+
+    def __init__(self, path: str | Path, vocab_size: int | None = None) -> None:
+        self.path = Path(path)
+        data = _read(self.path)
+        if vocab_size is None:
+            vocab_size = _core.count_tokenizer_entries(data, str(path))
+        self._core = _core.BpeTokenizer(data, vocab_size, str(path))
+
+    @property
+    def vocabulary(self) -> _core.Vocabulary:
+        """id -> bytes, as the engine uses it."""
+        return self._core.vocabulary
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of pieces."""
+        return len(self._core.vocabulary)
+
+    @cached_property
+    def pieces(self) -> list[bytes]:
+        """The bytes that each id adds to a text; empty for BOS and EOS."""
+        return [data for data, _ in self._core.vocabulary.pieces()]
+
+    @property
+    def adds_dummy_prefix(self) -> bool:
+        """Whether text is encoded with a space in front, which decoding takes away again."""
+        return self._core.has_space
+
+    def encode(
+        self,
+        text: str,
+        *,
+        bos: bool = True,
+        eos: bool = False,
+        dummy_prefix: bool | None = None,
+        narrow_punctuation: bool = True,
+        squeeze_spaces: bool = False,
+    ) -> list[int]:
+        """Token ids of a text.
+
+        Args:
+            bos, eos: put the token for the beginning, the end of a text around it.
+            dummy_prefix: put a space before the text, as SentencePiece does; None: if the
+                vocabulary has one.
+            narrow_punctuation: a full-width character that the vocabulary lacks becomes the
+                half-width one that it has.
+            squeeze_spaces: drop leading and trailing spaces, and make one of several.
+        """
+        prefix = True if dummy_prefix is None else dummy_prefix
+        data = text.encode("utf-8", "surrogatepass")
+        return self._core.encode(data, bos, eos, prefix, squeeze_spaces, narrow_punctuation)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids; broken characters become U+FFFD."""
+        text = self._core.decode(list(ids)).decode("utf-8", "replace")
+        return text.removeprefix(" ") if self.adds_dummy_prefix else text
+
+    def __repr__(self) -> str:
+        return f"BinTokenizer({str(self.path)!r}, vocab_size={self.vocab_size})"
+
+
+class SentencePieceTokenizer:
+    """A SentencePiece ``.model``, with the normalisation and the space rules that the file records.
+
+    Raises:
+        TokenizerError: not such a file.
+        FileError: it cannot be read.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        import sentencepiece  # here, since importing it costs more than loading a small model
+
+        self.path = Path(path)
+        data = _read(self.path)
+        try:
+            self._sp = sentencepiece.SentencePieceProcessor(model_proto=data)
+        except RuntimeError as error:
+            raise TokenizerError(f"{path}: not a SentencePiece model ({error})") from None
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of pieces."""
+        return int(self._sp.vocab_size())
+
+    @cached_property
+    def _piece_kinds(self) -> list[tuple[bytes, str]]:
+        return [_piece(self._sp, i) for i in range(self.vocab_size)]
+
+    @cached_property
+    def vocabulary(self) -> _core.Vocabulary:
+        """id -> bytes, as the engine uses it."""
+        return _core.Vocabulary(self._piece_kinds)
+
+    @cached_property
+    def pieces(self) -> list[bytes]:
+        """The bytes that each id adds to a text; empty for BOS and EOS."""
+        return [data for data, _ in self._piece_kinds]
+
+    @cached_property
+    def adds_dummy_prefix(self) -> bool:
+        """Whether text is encoded with a space in front, which decoding takes away again."""
+        return self._with_prefix("x") != self._without_prefix("x")
+
+    def _with_prefix(self, text: str) -> list[int]:
+        return list(self._sp.encode(text))
+
+    def _without_prefix(self, text: str) -> list[int]:
+        """Encoded behind a line break, which no piece joins, and that taken away again."""
+        mark = self._with_prefix("\n")
+        ids = self._with_prefix("\n" + text)
+        return ids[len(mark) :] if ids[: len(mark)] == mark else self._with_prefix(text)
+
+    def encode(
+        self, text: str, *, bos: bool = True, eos: bool = False, dummy_prefix: bool | None = None
+    ) -> list[int]:
+        """Token ids of a text.
+
+        Args:
+            bos, eos: put the token for the beginning, the end of a text around it.
+            dummy_prefix: False leaves out the space that the file asks for in front of a text.
+        """
+        text = text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate has no bytes
+        ids = self._without_prefix(text) if dummy_prefix is False else self._with_prefix(text)
+        return [BOS] * bos + ids + [EOS] * eos
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids; broken characters become U+FFFD."""
+        self._check(ids)
+        return str(self._sp.decode(list(ids)))
+
+    def _check(self, ids: Sequence[int]) -> None:
+        for i in ids:
+            if not 0 <= i < self.vocab_size:
+                raise InvalidArgument(f"token is {i}: expected an id from 0 to {self.vocab_size - 1}")
+
+    def __repr__(self) -> str:
+        return f"SentencePieceTokenizer({str(self.path)!r}, vocab_size={self.vocab_size})"
+
+
+def _piece(sp: sentencepiece.SentencePieceProcessor, i: int) -> tuple[bytes, str]:
+    """The bytes and the kind of one piece."""
+    if sp.is_unknown(i):
+        return sp.decode([i]).encode(), "unknown"
+    if sp.is_control(i):
+        return b"", "control"
+    piece: str = sp.id_to_piece(i)
+    if sp.is_byte(i):
+        return bytes([int(piece[3:5], 16)]), "byte"
+    return piece.replace("▁", " ").encode(), "normal"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise FileMissing(f"{path}: no such file") from None
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror}") from None
+
+
+def open_tokenizer(path: str | Path, vocab_size: int | None = None) -> Tokenizer:
+    """Opens a tokenizer of either kind, told apart by its content.
+
+    Raises:
+        TokenizerError: neither kind, or not ``vocab_size`` pieces.
+        FileError: it cannot be read.
+    """
+    path = Path(path)
+    tokenizer: Tokenizer
+    # A .model begins with a field of the protobuf message (tag 0x0A); a .bin with the length of its
+    # longest piece, whose lowest byte can be 0x0A too: then the count of entries must come out even.
+    data = _read(path)
+    if not data.startswith(b"\n") or _is_bin(data, str(path)):
+        tokenizer = BinTokenizer(path)
+    else:
+        tokenizer = SentencePieceTokenizer(path)
+    if vocab_size is not None and tokenizer.vocab_size != vocab_size:
+        raise TokenizerError(
+            f"{path}: has {tokenizer.vocab_size} pieces, the model's vocabulary {vocab_size}; "
+            "pass the tokenizer that belongs to this model"
+        )
+    return tokenizer
+
+
+def _is_bin(data: bytes, name: str) -> bool:
+    with contextlib.suppress(TokenizerError):
+        return _core.count_tokenizer_entries(data, name) > 0
+    return False
+
+
+def _candidates(checkpoint: Path, vocab_size: int) -> Iterator[Path]:
+    stem = checkpoint.name.removesuffix(".bin")
+    for name in (
+        "tokenizer.model",
+        f"{stem}.model",
+        "tokenizer.bin",
+        f"{stem}.tokenizer.bin",
+        f"{stem}.tokenizer.model",
+        f"tok{vocab_size}.model",
+        f"tok{vocab_size}.bin",
+    ):
+        if name != checkpoint.name:
+            yield checkpoint.with_name(name)
+
+
+def find_tokenizer(checkpoint: str | Path, vocab_size: int) -> Tokenizer:
+    """The first tokenizer beside a checkpoint that has as many pieces as its vocabulary.
+
+    Raises:
+        TokenizerError: none has; the message lists what was looked at.
+    """
+    looked = []
+    for path in _candidates(Path(checkpoint), vocab_size):
+        if not path.exists():
+            looked.append(f"{path.name} (not there)")
+            continue
+        try:
+            tokenizer = open_tokenizer(path)
+        except (TokenizerError, FileError) as error:
+            looked.append(f"{path.name} ({error})")
+            continue
+        if tokenizer.vocab_size == vocab_size:
+            return tokenizer
+        looked.append(f"{path.name} ({tokenizer.vocab_size} pieces)")
+    raise TokenizerError(
+        f"no tokenizer with {vocab_size} pieces beside {checkpoint}: looked at {', '.join(looked)}; "
+        "put the model's tokenizer.model or tokenizer.bin there, or pass tokenizer="
+    )
