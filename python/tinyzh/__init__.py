@@ -1,9 +1,9 @@
 """tinyzh: small Llama-architecture story models, above all Chinese ones.
 
-    >>> import tinyzh
-    >>> model = tinyzh.Model()                      # the built-in story model
-    >>> for piece in model.generate("从前"):
-    ...     print(piece, end="", flush=True)
+>>> import tinyzh
+>>> model = tinyzh.Model()                      # the built-in story model
+>>> for piece in model.generate("从前"):
+...     print(piece, end="", flush=True)
 """
 
 from . import _core

@@ -171,7 +171,9 @@ class Generation:
     def logprobs(self) -> list[TokenLogprob]:
         """One entry a token so far; empty unless ``logprobs`` was asked for."""
         return [
-            TokenLogprob(token, self._token_bytes[token] if self._token_bytes else b"", logprob, top)
+            TokenLogprob(
+                token, self._token_bytes[token] if self._token_bytes else b"", logprob, top
+            )
             for token, logprob, top in self._request.logprobs()
         ]
 

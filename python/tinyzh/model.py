@@ -198,7 +198,9 @@ class Model:
         if timeout is not None and not (isinstance(timeout, (int, float)) and 0 <= timeout < 1e9):
             raise InvalidArgument(f"timeout is {timeout!r}: expected seconds from 0 up to 1e9")
         if self._tokenizer is None and (params.stop or params.bad_words):
-            raise InvalidArgument("stop and bad_words are text: this model was opened without a tokenizer")
+            raise InvalidArgument(
+                "stop and bad_words are text: this model was opened without a tokenizer"
+            )
         ids = self._ids(prompt)
         starts_text = self._tokenizer is not None and all(i == BOS for i in ids)
         request = self._engine.submit(
@@ -218,12 +220,16 @@ class Model:
             end_tokens=[i for i in (*ends, *params.stop_tokens) if i < self._config.vocab_size],
             stop=list(params.stop),
             bad_words=list(params.bad_words),
-            trim_first_space=bool(starts_text and self._tokenizer and self._tokenizer.adds_dummy_prefix),
+            trim_first_space=bool(
+                starts_text and self._tokenizer and self._tokenizer.adds_dummy_prefix
+            ),
             timeout=timeout,
         )
         return Generation(
             request,
-            pieces=self._tokenizer.pieces if self._tokenizer and params.logprobs is not None else [],
+            pieces=self._tokenizer.pieces
+            if self._tokenizer and params.logprobs is not None
+            else [],
             seed=params.seed or 0,
             prompt_ids=ids,
             echo=(prompt if isinstance(prompt, str) else self._text(prompt)) if echo else "",

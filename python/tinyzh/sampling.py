@@ -95,7 +95,9 @@ class SamplingParams:
         known = {f.name for f in fields(self)}
         if unknown := set(changes) - known:
             name = sorted(unknown)[0]
-            raise InvalidArgument(f"unknown parameter {name!r}: expected {', '.join(sorted(known))}")
+            raise InvalidArgument(
+                f"unknown parameter {name!r}: expected {', '.join(sorted(known))}"
+            )
         return replace(self, **{k: v for k, v in changes.items() if v is not None})
 
     def with_seed(self) -> SamplingParams:
@@ -105,5 +107,7 @@ class SamplingParams:
     def plus_seed(self, offset: int) -> SamplingParams:
         """For story number ``offset`` of several: the seed plus that number, past 2**64 - 1 from 1."""
         if self.seed is None:
-            raise InvalidArgument("seed is None: expected a number to add to; call with_seed() first")
+            raise InvalidArgument(
+                "seed is None: expected a number to add to; call with_seed() first"
+            )
         return replace(self, seed=(self.seed + offset - 1) % MAX_SEED + 1 if offset else self.seed)

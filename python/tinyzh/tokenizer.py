@@ -14,7 +14,13 @@ from .errors import FileError, FileMissing, InvalidArgument, TokenizerError
 if TYPE_CHECKING:
     import sentencepiece
 
-__all__ = ["BinTokenizer", "SentencePieceTokenizer", "Tokenizer", "find_tokenizer", "open_tokenizer"]
+__all__ = [
+    "BinTokenizer",
+    "SentencePieceTokenizer",
+    "Tokenizer",
+    "find_tokenizer",
+    "open_tokenizer",
+]
 
 BOS, EOS = 1, 2
 
@@ -183,7 +189,9 @@ class SentencePieceTokenizer:
     def _check(self, ids: Sequence[int]) -> None:
         for i in ids:
             if not 0 <= i < self.vocab_size:
-                raise InvalidArgument(f"token is {i}: expected an id from 0 to {self.vocab_size - 1}")
+                raise InvalidArgument(
+                    f"token is {i}: expected an id from 0 to {self.vocab_size - 1}"
+                )
 
     def __repr__(self) -> str:
         return f"SentencePieceTokenizer({str(self.path)!r}, vocab_size={self.vocab_size})"
