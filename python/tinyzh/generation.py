@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -104,6 +103,8 @@ class Generation:
     async def _next_async(self) -> str | None:
         """The next piece; None at the end."""
         if not self._ready and not self._over:
+            import asyncio  # here, since importing it costs more than all the rest of the package
+
             loop, event = asyncio.get_running_loop(), asyncio.Event()
 
             def wake() -> None:
@@ -218,7 +219,7 @@ class Generation:
         return self._request.finish_reason is not None
 
     def cancel(self) -> None:
-        """Ends the generation now; the engine stops within one step.  No effect on a finished one."""
+        """Ends the generation now; the engine stops within one step.  Nothing if it is over."""
         self._request.cancel()
 
     close = cancel
