@@ -1,0 +1,75 @@
+"""What several test files need: models to open, and where the real ones are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import checkpoints
+import pytest
+import tinyzh
+from checkpoints import Shape
+
+ROOT = Path(__file__).resolve().parents[1]
+REAL_MODELS = ROOT.parent / "shared" / "models"
+
+#: The characters of the small model's vocabulary, behind 259 ids for <unk>, BOS, EOS and the bytes.
+CHARACTERS = " 从前有一只小兔子，它住在森林里。“”！？天地abcdefgh"
+TINY = Shape(32, 61, 2, 4, 2, 259 + len(CHARACTERS), 128)
+#: Slow enough for something to happen while it runs: about half a second for its whole context.
+SLOW = Shape(256, 700, 4, 8, 8, 259 + len(CHARACTERS), 1024)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes more than about two seconds")
+
+
+def write_model(folder: Path, shape: Shape, seed: int = 7) -> Path:
+    """A checkpoint with random weights, and its tokenizer beside it."""
+    data = checkpoints.v0(shape, checkpoints.random_tensors(shape, seed))
+    pieces = checkpoints.byte_pieces(CHARACTERS)
+    checkpoints.save(folder / "tokenizer.bin", checkpoints.tokenizer_bin(pieces))
+    return checkpoints.save(folder / "model.bin", data)
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("tiny"), TINY)
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_path: Path) -> Iterator[tinyzh.Model]:
+    """A model of random weights that babbles; with byte tokens, so that anything can be forced."""
+    with tinyzh.Model(tiny_path) as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
+def slow_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("slow"), SLOW)
+
+
+@pytest.fixture
+def slow(slow_path: Path) -> Iterator[tinyzh.Model]:
+    """One that can be caught in the act."""
+    with tinyzh.Model(slow_path) as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
+def real() -> Callable[..., tinyzh.Model]:
+    """``real("stories260K.bin")`` opens a real model, or skips the test where it is not."""
+    opened: dict[tuple[str, str], tinyzh.Model] = {}
+
+    def open_real(name: str, dtype: str = "auto") -> tinyzh.Model:
+        path = REAL_MODELS / name
+        if not path.exists():
+            pytest.skip(f"{name} is not in {REAL_MODELS}")
+        if (name, dtype) not in opened:
+            tokenizer = "poem_zh_tok2048.bin" if name.startswith("poem") else "tok512.bin"
+            opened[name, dtype] = tinyzh.Model(
+                path, dtype=dtype, tokenizer=path.with_name(tokenizer)
+            )
+        return opened[name, dtype]
+
+    return open_real
