@@ -2,7 +2,9 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "base/aligned.h"
 #include "base/error.h"
+#include "base/fp_env.h"
 #include "kernels/cpu.h"
 #include "kernels/kernels.h"
 
@@ -61,45 +63,64 @@ const Kernels& choose_kernels(std::string_view name) {
 
 bool agrees_with_scalar(const Kernels& candidate) {
   if (&candidate == &kScalarKernels) return true;
-  // Numbers without pattern, small enough for exact comparison to be cheap, long enough for tails.
-  constexpr size_t kRows = 9, kCols = 45, kBatch = 4;
-  float w[kRows * kCols], x[kBatch * kCols], weight[kCols];
-  alignas(64) int8_t q[64 * 8] = {};
+  const StandardFloatingPoint standard;
+  // Numbers without pattern; sizes that reach every width a kernel may work in, and its tail.
   uint32_t state = 12345;
-  auto next = [&state] {
-    state = state * 1664525u + 1013904223u;
-    return static_cast<float>(static_cast<int32_t>(state)) * 0x1p-30f;
+  auto numbers = [&state](size_t n) {
+    std::vector<float> x(n);
+    for (float& a : x) {
+      state = state * 1664525u + 1013904223u;
+      a = static_cast<float>(static_cast<int32_t>(state)) * 0x1p-30f;
+    }
+    return x;
   };
-  for (float& a : w) a = next();
-  for (float& a : x) a = next() * 3;
-  for (float& a : weight) a = next();
-  for (int8_t& a : q) a = static_cast<int8_t>(static_cast<int>(next() * 63));
+  constexpr size_t kRows = 11, kCols = 45, kBatch = 10, kStride = 64, kQuads = 13;
+  constexpr size_t kHeadSize = 88, kPositions = 70, kBlocks = 5;
+  const std::vector<float> w = numbers(kRows * kCols), x = numbers(kBatch * kCols), weight = numbers(kCols);
+  const std::vector<float> cache = numbers(kBlocks * kHeadSize * 2 * kBlockPositions), q = numbers(kHeadSize);
+  const std::vector<float> scales = numbers(16);
+  AlignedBuffer<int8_t> values(kQuads * 32);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<int8_t>(37 * i);
+  const Q8Segment segments[2] = {{0, 7}, {6, 12}};
+  const float* blocks[kBlocks];
+  for (size_t b = 0; b < kBlocks; ++b) blocks[b] = cache.data() + b * kHeadSize * 2 * kBlockPositions;
 
-  auto run = [&](const Kernels& k, float (&out)[4 * 64 + kRows * kBatch]) {
-    float* o = out;
-    k.matmul_f32(o, kRows, w, x, kCols, kRows, kCols, kBatch);
-    o += kRows * kBatch;
-    k.rmsnorm(o, x, weight, kCols, 1e-5f);
-    k.swiglu(o, x + kCols, kCols);
-    o += 64;
-    int8_t xq[64] = {};
-    const float scale = k.quantise_row(xq, x, kCols);
-    const Q8Segment segments[2] = {{0, 7}, {6, 12}};
-    const float scales[16] = {.1f, .2f, .3f, .4f, .5f, .6f, .7f, .8f, .9f, 1.f, .1f, .2f, .3f, .4f, .5f, .6f};
-    k.panel_q8(o, {q, scales, segments, 2}, xq, &scale, 64, 1);
-    o += 64;
-    for (size_t i = 0; i < kCols; ++i) o[i] = x[i];
-    k.exp_shifted(o, kCols, 1.5f);
-    o += 64;
-    const float* blocks[1] = {w};
-    float scores[kBlockPositions];
-    k.attention(o, x, {blocks, 0, 128, 8, 11}, scores);
-    k.rope(o, weight, weight + 8, 8, 1);
+  auto run = [&](const Kernels& k) {
+    std::vector<float> results;
+    auto take = [&results](const std::vector<float>& found) { results.insert(results.end(), found.begin(), found.end()); };
+    for (size_t batch : {1, 2, 3, 4}) {
+      std::vector<float> out(batch * kRows);
+      k.matmul_f32(out.data(), kRows, w.data(), x.data(), kCols, kRows, kCols, batch);
+      take(out);
+    }
+    std::vector<int8_t> xq(kBatch * kStride);
+    std::vector<float> x_scales(kBatch);
+    for (size_t b = 0; b < kBatch; ++b)
+      x_scales[b] = k.quantise_row(xq.data() + b * kStride, x.data() + b * kCols, kCols);
+    take(x_scales);
+    for (size_t batch : {size_t{1}, kBatch}) {
+      std::vector<float> out(8 * batch);
+      k.panel_q8(out.data(), {values.data(), scales.data(), segments, 2}, xq.data(), x_scales.data(), kStride, batch);
+      take(out);
+    }
+    std::vector<float> row(kCols);
+    k.rmsnorm(row.data(), x.data(), weight.data(), kCols, 1e-5f);
+    take(row);
+    k.swiglu(row.data(), x.data() + kCols, kCols);
+    take(row);
+    k.add(row.data(), weight.data(), kCols);
+    take(row);
+    k.exp_shifted(row.data(), kCols, 1.5f);
+    take(row);
+    std::vector<float> head(kHeadSize), scores(kBlocks * kBlockPositions);
+    k.attention(head.data(), q.data(), {blocks, 0, kHeadSize * kBlockPositions, kHeadSize, kPositions}, scores.data());
+    take(head);
+    k.rope(head.data(), w.data(), w.data() + kHeadSize, 42, 2);  // 42: no whole vectors
+    take(head);
+    return results;
   };
-  float expected[4 * 64 + kRows * kBatch] = {}, found[4 * 64 + kRows * kBatch] = {};
-  run(kScalarKernels, expected);
-  run(candidate, found);
-  return std::memcmp(expected, found, sizeof expected) == 0;
+  const std::vector<float> expected = run(kScalarKernels), found = run(candidate);
+  return std::memcmp(expected.data(), found.data(), expected.size() * sizeof(float)) == 0;
 }
 
 }  // namespace tinyzh

@@ -15,10 +15,13 @@ template <class Lanes>
 struct Generic {
   // ---- fp32 products ---------------------------------------------------------------------------
 
-  // The lanes of R x C dot products, all of the columns.
+  // R x C dot products.  The R rows of weights, and of results, are `apart` rows from each other: rows
+  // far apart are R long streams of memory, which the hardware fetches ahead; neighbouring rows would be
+  // R short ones (at 3 KB a row that costs a third of the bandwidth).
   template <int R, int C>
-  static inline void tile(float* out, size_t out_stride, const float* w, const float* x,
+  static inline void tile(float* out, size_t out_stride, const float* w, size_t apart, const float* x,
                           size_t x_stride, size_t cols) {
+    const size_t w_stride = apart * cols;
     Lanes acc[R][C];
     for (int r = 0; r < R; ++r)
       for (int c = 0; c < C; ++c) acc[r][c] = Lanes::splat(0);
@@ -27,55 +30,47 @@ struct Generic {
       Lanes xs[C];
       for (int c = 0; c < C; ++c) xs[c] = Lanes::load(x + c * x_stride + k);
       for (int r = 0; r < R; ++r) {
-        const Lanes ws = Lanes::load(w + r * cols + k);
+        const Lanes ws = Lanes::load(w + r * w_stride + k);
         for (int c = 0; c < C; ++c) acc[r][c] = fma(ws, xs[c], acc[r][c]);
       }
     }
     if (k < cols) {
       for (int r = 0; r < R; ++r) {
-        const Lanes ws = Lanes::load(w + r * cols + k, cols - k);
+        const Lanes ws = Lanes::load(w + r * w_stride + k, cols - k);
         for (int c = 0; c < C; ++c)
           acc[r][c] = fma(ws, Lanes::load(x + c * x_stride + k, cols - k), acc[r][c]);
       }
     }
     for (int r = 0; r < R; ++r)
-      for (int c = 0; c < C; ++c) out[c * out_stride + r] = sum(acc[r][c]);
+      for (int c = 0; c < C; ++c) out[c * out_stride + r * apart] = sum(acc[r][c]);
   }
 
-  // C columns, all rows, R at a time.
-  template <int R, int C>
-  static inline void columns(float* out, size_t out_stride, const float* w, const float* x,
-                             size_t x_stride, size_t rows, size_t cols) {
-    size_t r = 0;
-    for (; r + R <= rows; r += R) tile<R, C>(out + r, out_stride, w + r * cols, x, x_stride, cols);
-    for (; r < rows; ++r) tile<1, C>(out + r, out_stride, w + r * cols, x, x_stride, cols);
+  // Columns [first, last), three at a time: with four rows that is 12 sums, 3 columns and 1 weight,
+  // all 16 registers.
+  template <int R>
+  static inline void columns(float* out, size_t out_stride, const float* w, size_t apart, const float* x,
+                             size_t x_stride, size_t cols, size_t first, size_t last) {
+    size_t b = first;
+    for (; b + 3 <= last; b += 3)
+      tile<R, 3>(out + b * out_stride, out_stride, w, apart, x + b * x_stride, x_stride, cols);
+    if (last - b == 2) tile<R, 2>(out + b * out_stride, out_stride, w, apart, x + b * x_stride, x_stride, cols);
+    if (last - b == 1) tile<R, 1>(out + b * out_stride, out_stride, w, apart, x + b * x_stride, x_stride, cols);
   }
 
   static void matmul_f32(float* out, size_t out_stride, const float* w, const float* x,
                          size_t x_stride, size_t rows, size_t cols, size_t batch) {
-    // One or two columns: enough rows at a time to hide the latency of an addition.
-    if (batch == 1) return columns<8, 1>(out, out_stride, w, x, x_stride, rows, cols);
-    if (batch == 2) return columns<4, 2>(out, out_stride, w, x, x_stride, rows, cols);
-    // More: four rows of weights stay in the first cache while the columns pass by three at a time
-    // (12 sums, 3 columns and 1 weight fill the 16 registers), in groups that fit the second cache.
+    // Four rows of weights stay in the first cache while the columns pass by, in groups that fit the
+    // second cache.
     constexpr size_t kRows = 4, kSecondCache = 256 * 1024;
     size_t group = kSecondCache / (cols * sizeof(float)) / 3 * 3;
     if (group < 3) group = 3;
+    const size_t apart = rows / kRows;
     for (size_t first = 0; first < batch; first += group) {
       const size_t last = first + group < batch ? first + group : batch;
-      for (size_t r = 0; r < rows; r += kRows) {
-        const size_t n = rows - r < kRows ? rows - r : kRows;
-        const float* wr = w + r * cols;
-        for (size_t b = first; b < last;) {
-          const size_t c = last - b < 3 ? last - b : 3;
-          float* o = out + b * out_stride + r;
-          const float* xb = x + b * x_stride;
-          if (c == 3) columns<4, 3>(o, out_stride, wr, xb, x_stride, n, cols);
-          if (c == 2) columns<4, 2>(o, out_stride, wr, xb, x_stride, n, cols);
-          if (c == 1) columns<4, 1>(o, out_stride, wr, xb, x_stride, n, cols);
-          b += c;
-        }
-      }
+      for (size_t r = 0; r < apart; ++r)
+        columns<4>(out + r, out_stride, w + r * cols, apart, x, x_stride, cols, first, last);
+      for (size_t r = apart * kRows; r < rows; ++r)
+        columns<1>(out + r, out_stride, w + r * cols, 0, x, x_stride, cols, first, last);
     }
   }
 

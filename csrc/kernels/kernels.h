@@ -93,7 +93,7 @@ std::vector<const Kernels*> runnable_kernels();
 // with scalar in a short self-check.  An unknown or unavailable name is an Error(Code::backend).
 const Kernels& choose_kernels(std::string_view name = {});
 
-// True when `candidate` gives the bits of scalar on a few small products (about 0.1 ms).
+// True when `candidate` gives the bits of scalar on a few small inputs of every function (about 0.1 ms).
 bool agrees_with_scalar(const Kernels& candidate);
 
 extern const Kernels kScalarKernels;

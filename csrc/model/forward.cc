@@ -14,7 +14,7 @@ size_t units(const Matrix& m) { return m.quantised() ? m.q8.panels() : (m.rows +
 // Units of one block: enough to be worth a thread's visit, little enough (a quarter of a millisecond at
 // most) to balance threads and to stop in time.
 size_t units_per_block(const Matrix& m, size_t rows) {
-  constexpr size_t kLeastWeights = 1 << 15, kMostProducts = 1 << 22;
+  constexpr size_t kLeastWeights = 1 << 17, kMostProducts = 1 << 22;
   const size_t per_unit = kUnit * m.cols;
   const size_t most = std::max<size_t>(1, kMostProducts / (per_unit * rows));
   return std::clamp<size_t>(kLeastWeights / per_unit, 1, most);
@@ -62,8 +62,7 @@ void Forward::build() {
     return Intermediate{name, layer, data, rows, cols, cols};
   };
   stages_.clear();
-  built_rows_ = B;
-  built_sampled_ = sampled_.size();
+  built_rows_ = 0;  // until the whole list is there
 
   // x = embedding of the token
   add_stage(B, [this, D](size_t b, size_t) { w_.tok_emb.row(rows_[b].token, x_.data() + b * D); });
@@ -105,6 +104,8 @@ void Forward::build() {
             {named("final_norm", -1, normed_.f32.data(), S, D)});
   add_products(normed_, {{&w_.wcls(), nullptr}}, S,
                {named("logits", -1, nullptr, S, static_cast<size_t>(w_.config.vocab_size))});
+  built_rows_ = B;
+  built_sampled_ = S;
 }
 
 void Forward::add_stage(size_t blocks, std::function<void(size_t, size_t)> run, std::vector<Intermediate> results) {

@@ -38,9 +38,11 @@ class Forward {
   static constexpr size_t kMaxRows = 256;  // rows of one pass
 
   Forward(const Weights& weights, const Kernels& kernels, ThreadPool& pool);
+  Forward(const Forward&) = delete;  // the stages point into it
+  Forward& operator=(const Forward&) = delete;
 
-  // logits (rows that want them, vocab_size), in the order of the rows.  Tokens and positions must be
-  // valid.  Throws std::bad_alloc when the cache cannot grow; nothing is computed then.
+  // logits (rows that want them, vocab_size), in the order of the rows, of which there are at most
+  // kMaxRows.  Tokens and positions must be valid.  Throws std::bad_alloc when the cache cannot grow; nothing is computed then.
   void run(std::span<const Row> rows, float* logits, const Observer& observer = {});
 
  private:

@@ -1,6 +1,7 @@
 // Rotary position embedding: the angles, as cosines and sines, one row a position.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <vector>
 
@@ -22,6 +23,11 @@ class RopeTable {
 
   // Makes rows 0 ... positions - 1 available.  Not while another thread reads.
   void reserve(size_t positions) {
+    if (positions * pairs_ > cos_.size()) {  // memory first: an exception leaves both tables as they were
+      const size_t size = std::max(positions * pairs_, 2 * cos_.size());
+      cos_.reserve(size);
+      sin_.reserve(size);
+    }
     for (size_t position = cos_.size() / (pairs_ ? pairs_ : 1); position < positions; ++position)
       for (float frequency : frequencies_) {
         double sine, cosine;
