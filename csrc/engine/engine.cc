@@ -69,10 +69,11 @@ void Engine::close() {
     const std::scoped_lock lock(queue_mutex_);
     closed_ = true;
     dropped.swap(queue_);
-    if (running_) running_->cancel();
+    if (running_) dropped.push_back(running_);
   }
   queue_changed_.notify_all();
-  for (const std::shared_ptr<Request>& request : dropped) request->finish(FinishReason::cancelled);
+  for (const std::shared_ptr<Request>& request : dropped) request->cancel();  // wakes its readers: no lock held
+  const std::scoped_lock lock(join_mutex_);
   if (thread_.joinable()) thread_.join();
 }
 
@@ -92,16 +93,31 @@ std::shared_ptr<Request> Engine::submit(RequestOptions options) {
   if (options.prompt.size() > context)
     fail(Code::context_full, "the prompt has ", options.prompt.size(), " tokens and the model's context is ", context,
          ": shorten the prompt by ", options.prompt.size() - context, " tokens");
+  for (const std::vector<std::string>* strings : {&options.stop, &options.bad_words})
+    for (const std::string& s : *strings) {
+      if (s.empty()) fail(Code::invalid_argument, "stop or bad_words holds an empty string: every text contains it; leave it out");
+      if (vocabulary_.size() == 0) fail(Code::invalid_argument, "stop and bad_words are text: open the model with a tokenizer");
+    }
   auto request = std::make_shared<Request>(std::move(options));
+  std::vector<std::shared_ptr<Request>> over;  // those are told, and let go, outside the lock
   {
     const std::scoped_lock lock(queue_mutex_);
     if (closed_) fail(Code::closed, "the model is closed");
+    if (queue_.size() >= queue_limit_) {  // who was cancelled or ran out of time waits no more
+      const auto alive = [](const std::shared_ptr<Request>& r) {
+        return r->finish_reason() == FinishReason::none && !r->expired();
+      };
+      const auto end = std::stable_partition(queue_.begin(), queue_.end(), alive);
+      over.assign(end, queue_.end());
+      queue_.erase(end, queue_.end());
+    }
     if (queue_.size() >= queue_limit_)
       fail(Code::queue_full, queue_.size(), " requests are waiting, as many as queue_limit allows: try again later");
-    queue_.push_back(request);
     if (!thread_.joinable()) thread_ = std::thread([this] { serve(); });
+    queue_.push_back(request);
   }
   queue_changed_.notify_one();
+  for (const std::shared_ptr<Request>& r : over) r->finish(FinishReason::timeout);  // unless it was over before
   return request;
 }
 
@@ -111,10 +127,16 @@ size_t Engine::waiting() const {
 }
 
 void Engine::serve() {
+  own_thread_ = std::this_thread::get_id();
   for (;;) {
+    std::shared_ptr<Request> done;  // let go outside the lock: what its readers left may take others
+    {
+      const std::scoped_lock lock(queue_mutex_);
+      done.swap(running_);
+    }
+    done.reset();
     {
       std::unique_lock lock(queue_mutex_);
-      running_.reset();
       queue_changed_.wait(lock, [this] { return closed_ || !queue_.empty(); });
       if (closed_) return;
       running_ = std::move(queue_.front());

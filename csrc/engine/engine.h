@@ -1,6 +1,8 @@
-// Serves requests on a thread of its own, in the order of their arrival, one after another.
+// Serves requests on a thread of its own, in the order of their arrival, one after another.  A model has one
+// engine at a time: its threads serve one forward pass.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -33,8 +35,10 @@ class Engine {
   void evaluate(std::span<const int32_t> ids, const std::function<void(size_t first, std::span<const float> logits)>& use,
                 const Observer& observer = {});
 
-  // Cancels everything and stops the thread.  Later calls throw Error(Code::closed).
+  // Cancels everything and stops the thread, so it must not be called on it (from a waker).  Later calls
+  // of the others throw Error(Code::closed).
   void close();
+  bool on_own_thread() const { return own_thread_.load() == std::this_thread::get_id(); }
 
   const Model& model() const { return *model_; }
   const Vocabulary& vocabulary() const { return vocabulary_; }
@@ -53,11 +57,14 @@ class Engine {
   std::mutex compute_mutex_;  // one forward pass at a time
   Forward forward_;
 
-  mutable std::mutex queue_mutex_;  // guards the queue and closed_
+  // Never held while a waker or a destructor of a request may run: those may wait for other locks.
+  mutable std::mutex queue_mutex_;  // guards the queue, running_, closed_ and the start of thread_
   std::condition_variable queue_changed_;
   std::deque<std::shared_ptr<Request>> queue_;
   std::shared_ptr<Request> running_;
   bool closed_ = false;
+  std::mutex join_mutex_;           // two may close at the same time
+  std::atomic<std::thread::id> own_thread_{};
   std::thread thread_;  // started by the first request
 };
 

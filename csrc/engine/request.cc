@@ -5,6 +5,8 @@
 namespace tinyzh {
 
 Request::Snapshot Request::wait(size_t from, double seconds) {
+  constexpr double kLongest = 1e9;  // three decades; more could overflow the clock
+  seconds = seconds > 0 ? std::min(seconds, kLongest) : 0;  // NaN: 0
   auto until = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
   if (options_.deadline) until = std::min(until, *options_.deadline);
   std::unique_lock lock(mutex_);
@@ -59,10 +61,10 @@ void Request::rethrow_error() const {
 void Request::set_waker(std::function<void()> waker) {
   {
     const std::scoped_lock lock(mutex_);
-    waker_ = std::move(waker);
+    waker_.swap(waker);
   }
   wake();
-}
+}  // the old waker goes here, outside the lock: its destructor may take others
 
 void Request::cancel() {
   cancelled_.store(true, std::memory_order_relaxed);
