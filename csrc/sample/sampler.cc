@@ -27,6 +27,7 @@ int32_t argmax(std::span<const float> values) {
 }
 
 void log_softmax(std::span<const float> logits, std::span<float> out, const Kernels& kernels) {
+  const StandardFloatingPoint standard;
   const float largest = logits[static_cast<size_t>(argmax(logits))];
   std::copy(logits.begin(), logits.end(), out.begin());
   kernels.exp_shifted(out.data(), out.size(), largest);
@@ -90,13 +91,16 @@ void Sampler::penalise(std::span<float> logits) const {
 }
 
 int32_t Sampler::draw(std::span<float> logits) {
+  const float coin = random_.next_float();
+  const int32_t best = argmax(logits);
   for (float& logit : logits) logit /= params_.temperature;
-  kernels_.exp_shifted(logits.data(), logits.size(), *std::max_element(logits.begin(), logits.end()));
+  const float largest = logits[static_cast<size_t>(best)];
+  if (!std::isfinite(largest)) return best;  // so cold that the quotient overflows: all the mass is there
+  kernels_.exp_shifted(logits.data(), logits.size(), largest);
   float sum = 0;
   for (float e : logits) sum += e;
   for (float& e : logits) e /= sum;  // now probabilities
 
-  const float coin = random_.next_float();
   const bool filtered = params_.top_p < 1 || params_.top_k > 0 || params_.min_p > 0;
   return filtered ? draw_filtered(logits, coin) : draw_from_all(logits, coin);
 }
@@ -107,7 +111,10 @@ int32_t Sampler::draw_from_all(std::span<const float> probabilities, float coin)
     cumulative += probabilities[i];
     if (coin < cumulative) return static_cast<int32_t>(i);
   }
-  return static_cast<int32_t>(probabilities.size() - 1);  // rounding left a gap at the end
+  // Rounding left a gap at the end: the last token that can be drawn at all (a banned one cannot).
+  size_t last = probabilities.size() - 1;
+  while (probabilities[last] == 0) --last;
+  return static_cast<int32_t>(last);
 }
 
 int32_t Sampler::draw_filtered(std::span<const float> probabilities, float coin) {
