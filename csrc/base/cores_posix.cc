@@ -69,7 +69,7 @@ int default_threads() {
   int cores = static_cast<int>(std::thread::hardware_concurrency());
 #if defined(__linux__)
   if (const int physical = physical_cores_allowed(); physical > 0) cores = physical;
-  if (const double quota = cgroup_cores(); quota > 0) cores = std::min(cores, static_cast<int>(quota + 0.999));
+  if (const double quota = cgroup_cores(); quota > 0) cores = static_cast<int>(std::min<double>(cores, quota + 0.999));
 #endif
   return std::max(1, cores);
 }

@@ -13,11 +13,12 @@ namespace tinyzh {
 class StandardFloatingPoint {
  public:
   StandardFloatingPoint() : saved_(read()) {
-    // Rounding control, flush-to-zero and denormals-are-zero off; exceptions masked.
+    // Rounding control, flush-to-zero and denormals-are-zero off (and ARM's alternate handling); exceptions
+    // masked.
 #if defined(__x86_64__)
     write((saved_ & ~0xE040u) | 0x1F80u);
 #else
-    write(saved_ & ~((uint64_t{1} << 24) | (uint64_t{3} << 22) | 0x9F00u));
+    write(saved_ & ~((uint64_t{1} << 24) | (uint64_t{3} << 22) | 0x9F07u));
 #endif
   }
   ~StandardFloatingPoint() { write(saved_); }
