@@ -3,11 +3,13 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstring>
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "base/error.h"
 #include "base/thread_pool.h"
@@ -52,8 +54,13 @@ void translate(std::exception_ptr error) {
   try {
     if (error) std::rethrow_exception(error);
   } catch (const Error& e) {
-    const py::object type = py::module_::import("tinyzh.errors").attr(python_class(e.code()));
-    PyErr_SetString(type.ptr(), e.what());
+    const char* what = e.what();  // names a path, so perhaps no UTF-8: then as Python shows such a path
+    const auto message = py::reinterpret_steal<py::object>(
+        PyUnicode_DecodeUTF8(what, static_cast<py::ssize_t>(std::strlen(what)), "backslashreplace"));
+    const bool memory = e.code() == Code::out_of_memory;
+    const py::object type = memory ? py::reinterpret_borrow<py::object>(PyExc_MemoryError)
+                                   : py::module_::import("tinyzh.errors").attr(python_class(e.code()));
+    PyErr_SetObject(type.ptr(), message.ptr());
   }
 }
 
@@ -112,6 +119,35 @@ py::dict checkpoint_dict(const Checkpoint& checkpoint, size_t file_bytes) {
                   "file_bytes"_a = file_bytes, "tensors"_a = tensors);
 }
 
+// ---- who lets go, and when -------------------------------------------------------------------------
+
+// In a forked child the threads of what the parent opened are missing: joining them, or destroying a
+// lock they hold, would wait for ever.  What was opened before the fork is therefore left where it is.
+template <class T>
+std::shared_ptr<T> owned(T* object, void (*destroy)(T*)) {
+  return {object, [destroy, process = ::getpid()](T* o) {
+    if (process == ::getpid()) destroy(o);
+  }};
+}
+
+// An engine waits for its thread, which may be waiting for the GIL to call a waker: let go of it.  When the
+// garbage collector found the engine inside such a call, on that very thread, another one has to wait.
+void destroy(Engine* engine) {
+  if (engine->on_own_thread()) return std::thread([engine] { delete engine; }).detach();
+  const py::gil_scoped_release release;
+  delete engine;
+}
+
+void destroy(Model* model) { delete model; }
+
+// Destroying this is letting go of the one share that it holds.
+void destroy(std::shared_ptr<Request>* share) { delete share; }
+
+std::shared_ptr<Request> owned_by_python(std::shared_ptr<Request> request) {
+  const auto share = owned(new std::shared_ptr<Request>(std::move(request)), &destroy);
+  return {share, share->get()};
+}
+
 // ---- calls that need more than a name ---------------------------------------------------------------
 
 std::shared_ptr<Request> submit(Engine& engine, std::vector<int32_t> prompt, double temperature, double top_p,
@@ -144,7 +180,7 @@ std::shared_ptr<Request> submit(Engine& engine, std::vector<int32_t> prompt, dou
     options.deadline = Request::Clock::now() +
                        std::chrono::duration_cast<Request::Clock::duration>(std::chrono::duration<double>(*timeout));
   const py::gil_scoped_release release;
-  return engine.submit(std::move(options));
+  return owned_by_python(engine.submit(std::move(options)));
 }
 
 py::tuple wait(Request& request, size_t from, double seconds) {
@@ -318,13 +354,13 @@ PYBIND11_MODULE(_core, m) {
       .def(py::init([](const std::string& path, const std::string& dtype, int threads, const std::string& isa) {
         const ModelOptions options{dtype_of(dtype), threads, isa};
         const py::gil_scoped_release release;
-        return std::make_shared<Model>(path, options);
+        return owned(new Model(path, options), &destroy);
       }), "path"_a, "dtype"_a, "threads"_a, "isa"_a)
       .def_static("from_bytes", [](const py::bytes& data, const std::string& dtype, int threads, const std::string& isa) {
         const ModelOptions options{dtype_of(dtype), threads, isa};
         const std::span<const std::byte> bytes = bytes_of(data);
         const py::gil_scoped_release release;
-        return std::make_shared<Model>(bytes, options);
+        return owned(new Model(bytes, options), &destroy);
       }, "data"_a, "dtype"_a, "threads"_a, "isa"_a)
       .def_property_readonly("checkpoint", [](const Model& model) { return checkpoint_dict(model.checkpoint(), model.file_bytes()); })
       .def_property_readonly("dtype", [](const Model& model) { return std::string(dtype_name(model.weights().dtype)); })
@@ -349,7 +385,7 @@ PYBIND11_MODULE(_core, m) {
 
   py::class_<Engine, std::shared_ptr<Engine>>(m, "Engine", "Serves the requests of one model.")
       .def(py::init([](std::shared_ptr<Model> model, const Vocabulary& vocabulary, size_t queue_limit) {
-        return std::make_shared<Engine>(std::move(model), vocabulary, queue_limit);
+        return owned(new Engine(std::move(model), vocabulary, queue_limit), &destroy);
       }), "model"_a, "vocabulary"_a, "queue_limit"_a)
       .def("submit", &submit, "prompt"_a, py::kw_only(), "temperature"_a, "top_p"_a, "top_k"_a, "min_p"_a,
            "repetition_penalty"_a, "presence_penalty"_a, "frequency_penalty"_a, "logit_bias"_a, "logprobs"_a, "seed"_a,
@@ -357,7 +393,7 @@ PYBIND11_MODULE(_core, m) {
       .def("logits", &logits, "ids"_a, "(T, vocab_size) float32.")
       .def("token_logprobs", &token_logprobs, "ids"_a, "(T - 1) float32: log-probability of each token after the first.")
       .def("trace", &trace, "ids"_a, "Every named intermediate: name -> (T, width) float32.")
-      .def_property_readonly("waiting", &Engine::waiting)
+      .def_property_readonly("waiting", py::cpp_function(&Engine::waiting, NoGil()))
       .def("close", &Engine::close, NoGil());
 
   m.def("read_checkpoint", &read_checkpoint, "path"_a, "What a checkpoint's header says.");

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .errors import GenerationError
+
 if TYPE_CHECKING:
+    import asyncio
+
     from . import _core
 
 __all__ = ["Generation", "GenerationStats", "TokenLogprob"]
 
-_FOREVER = 1e9
+_NO_PIECE = 2**62  # an index that no piece will have: only the end ends a wait for it
 _SLICE = 0.1  # seconds between two looks at Ctrl-C while waiting
 
 
@@ -51,12 +58,17 @@ class Generation:
         self,
         request: _core.Request,
         *,
+        owner: object,
+        deadline: float | None,
         pieces: list[bytes],
         seed: int,
         prompt_ids: list[int],
         echo: str,
     ) -> None:
-        self._request = request
+        self._its_request = request
+        self._process = os.getpid()
+        self._owner: object | None = owner  # keeps the model alive until the end
+        self._deadline = deadline  # on time.monotonic()'s clock
         self._token_bytes = pieces
         self._seed = seed
         self._prompt_ids = prompt_ids
@@ -65,6 +77,15 @@ class Generation:
         self._ready: deque[str] = deque([echo] if echo else [])
         self._over = False  # nothing more will come from the request
 
+    @property
+    def _request(self) -> _core.Request:
+        if self._process != os.getpid():
+            raise GenerationError(
+                "this generation runs in the process that this one was forked from: "
+                "open the model again here and generate anew"
+            )
+        return self._its_request
+
     # ---- reading ------------------------------------------------------------------------------
 
     def _take(self, seconds: float) -> None:
@@ -72,7 +93,9 @@ class Generation:
         pieces, finish = self._request.wait(self._taken, seconds)
         self._taken += len(pieces)
         self._ready.extend(pieces)
-        self._over = finish is not None
+        if finish is not None:
+            self._over = True
+            self._owner = None
 
     def _raise_if_failed(self) -> None:
         if self._over and not self._ready:
@@ -103,24 +126,35 @@ class Generation:
     async def _next_async(self) -> str | None:
         """The next piece; None at the end."""
         if not self._ready and not self._over:
-            import asyncio  # here, since importing it costs more than all the rest of the package
+            import asyncio  # here, since it is slow to import and most programs do without
 
             loop, event = asyncio.get_running_loop(), asyncio.Event()
 
             def wake() -> None:
-                if not loop.is_closed():
+                with contextlib.suppress(RuntimeError):  # the loop was closed: nobody is waiting
                     loop.call_soon_threadsafe(event.set)
 
             self._request.set_waker(wake)
             try:
                 while not self._ready and not self._over:
-                    await event.wait()
+                    await self._woken(event)
                     event.clear()
                     self._take(0)
             finally:
                 self._request.set_waker(None)
         self._raise_if_failed()
         return self._ready.popleft() if self._ready else None
+
+    async def _woken(self, event: asyncio.Event) -> None:
+        """Waits for the event, but not past the deadline: a request in the queue wakes nobody."""
+        if self._deadline is None:
+            await event.wait()
+            return
+        import asyncio
+
+        left = max(0.001, self._deadline - time.monotonic())
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(event.wait(), left)
 
     async def __aiter__(self) -> AsyncIterator[str]:
         ended = False
@@ -182,7 +216,7 @@ class Generation:
     def finish_reason(self) -> str | None:
         """``stop`` (story ended, stop string or token), ``length``, ``cancelled``, ``timeout``,
         ``error`` (reading raises it), or None while it runs."""
-        return self._request.finish_reason
+        return self._request.wait(_NO_PIECE, 0)[1]  # looks at the deadline too
 
     @property
     def seed(self) -> int:
@@ -211,12 +245,14 @@ class Generation:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Waits until the generation is over; False if ``timeout`` seconds pass before that."""
-        left = _FOREVER if timeout is None else timeout
-        while self._request.finish_reason is None and left > 0:
-            # An index that no piece will have: only the end wakes this up.
-            self._request.wait(2**62, min(left, _SLICE))
-            left -= _SLICE
-        return self._request.finish_reason is not None
+        end = None if timeout is None else time.monotonic() + timeout
+        while self.finish_reason is None:
+            left = _SLICE if end is None else min(_SLICE, end - time.monotonic())
+            if left <= 0:
+                return False
+            self._request.wait(_NO_PIECE, left)
+        self._owner = None
+        return True
 
     def cancel(self) -> None:
         """Ends the generation now; the engine stops within one step.  Nothing if it is over."""
@@ -231,8 +267,9 @@ class Generation:
         self.cancel()
 
     def __del__(self) -> None:
-        request = getattr(self, "_request", None)  # missing when __init__ did not get that far
-        if request is not None:
+        # Missing when __init__ did not get that far; in a forked child there is nothing to cancel.
+        request = getattr(self, "_its_request", None)
+        if request is not None and self._process == os.getpid():
             request.cancel()
 
     def __repr__(self) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import math
+import operator
 import os
+import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from . import _core
 from .config import Config
 from .errors import (
     BackendError,
+    ContextFull,
     FileMissing,
     GenerationError,
     InvalidArgument,
@@ -22,7 +25,7 @@ from .errors import (
     TokenizerError,
 )
 from .generation import Generation
-from .sampling import SamplingParams
+from .sampling import SamplingParams, checked_integer, checked_number
 from .tokenizer import BOS, EOS, Tokenizer, find_tokenizer, open_tokenizer
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ _open_models: weakref.WeakSet[Model] = weakref.WeakSet()
 
 @dataclass(frozen=True)
 class Score:
-    """How probable a text is to the model.  Its beginning (BOS) is given, its ending not counted."""
+    """How probable a text is to the model, after BOS and without counting its ending."""
 
     token_ids: list[int]  #: of the text, without BOS
     logprobs: list[float]  #: natural logarithm of each token's probability
@@ -84,12 +87,9 @@ class Model:
     ) -> None:
         if device != "cpu":
             raise BackendError(f"device is {device!r}: this build has cpu")
-        if threads is not None and (not isinstance(threads, int) or not 1 <= threads <= 256):
-            raise InvalidArgument(f"threads is {threads!r}: expected an integer from 1 to 256")
-        if not isinstance(queue_limit, int) or not 1 <= queue_limit <= _MAX_QUEUE:
-            raise InvalidArgument(
-                f"queue_limit is {queue_limit!r}: expected an integer from 1 to {_MAX_QUEUE}"
-            )
+        if threads is not None:
+            threads = checked_integer("threads", threads, 1, 256)
+        queue_limit = checked_integer("queue_limit", queue_limit, 1, _MAX_QUEUE)
         if path is None:
             path = _DATA / "story.bin"
             tokenizer = _DATA / "story.tokenizer.bin" if tokenizer is None else tokenizer
@@ -195,13 +195,16 @@ class Model:
         ends: Sequence[int],
     ) -> Generation:
         self._check_usable()
-        if timeout is not None and not (isinstance(timeout, (int, float)) and 0 <= timeout < 1e9):
-            raise InvalidArgument(f"timeout is {timeout!r}: expected seconds from 0 up to 1e9")
+        if timeout is not None:
+            timeout = checked_number("timeout", timeout, 0, 1e9)
         if self._tokenizer is None and (params.stop or params.bad_words):
             raise InvalidArgument(
                 "stop and bad_words are text: this model was opened without a tokenizer"
             )
         ids = self._ids(prompt)
+        for token in params.stop_tokens:
+            checked_integer("a token of stop_tokens", token, 0, self._config.vocab_size - 1)
+        ends = [i for i in ends if i < self._config.vocab_size]  # a model of bytes may have none
         starts_text = self._tokenizer is not None and all(i == BOS for i in ids)
         request = self._engine.submit(
             ids,
@@ -217,7 +220,7 @@ class Model:
             seed=params.seed or 0,
             max_new_tokens=-1 if params.max_new_tokens is None else params.max_new_tokens,
             min_new_tokens=params.min_new_tokens,
-            end_tokens=[i for i in (*ends, *params.stop_tokens) if i < self._config.vocab_size],
+            end_tokens=[*ends, *params.stop_tokens],
             stop=list(params.stop),
             bad_words=list(params.bad_words),
             trim_first_space=bool(
@@ -227,6 +230,8 @@ class Model:
         )
         return Generation(
             request,
+            owner=self,
+            deadline=None if timeout is None else time.monotonic() + timeout,
             pieces=self._tokenizer.pieces
             if self._tokenizer and params.logprobs is not None
             else [],
@@ -249,6 +254,10 @@ class Model:
         Prompt i uses seed + i, so each story is the one that ``generate`` tells with that seed.
         Waits while the queue is full instead of raising QueueFull.  Arguments as for ``generate``.
         """
+        if isinstance(prompts, str):
+            raise InvalidArgument(
+                f"prompts is the string {prompts!r:.100}: expected a list of them"
+            )
         chosen = (params or SamplingParams()).but(**changes).with_seed()
         running: list[Generation] = []
         for i, prompt in enumerate(prompts):
@@ -261,6 +270,8 @@ class Model:
                     unfinished = [g for g in running if g.finish_reason is None]
                     if unfinished:
                         unfinished[0].wait()
+                    else:  # all that wait are someone else's
+                        time.sleep(0.005)
         for generation in running:
             generation.wait()
             if generation.finish_reason == "error":
@@ -277,11 +288,18 @@ class Model:
 
         Raises:
             InvalidArgument: an empty text.
+            ContextFull: the context is a single token, so that none has another before it.
         """
+        if not isinstance(text, str):
+            raise InvalidArgument(f"text is {text!r:.100}: expected a string")
         ids = self._ids(text)
         if len(ids) < 2:
-            raise InvalidArgument("the text is empty: expected at least one character")
+            raise InvalidArgument(
+                f"the text {text!r:.100} has no tokens: expected at least one character"
+            )
         context = self._config.seq_len
+        if context < 2:
+            raise ContextFull(f"the model's context is {context}: scoring needs at least 2 tokens")
         logprobs = [float(p) for p in self._logprobs(ids[:context])]
         half = max(1, context // 2)
         while len(logprobs) < len(ids) - 1:
@@ -310,7 +328,10 @@ class Model:
             ContextFull: more tokens than the context.
         """
         self._check_usable()
-        return self._engine.logits([int(i) for i in ids])
+        checked, context = self._checked("ids", ids), self._config.seq_len
+        if len(checked) > context:  # before memory is taken for the result
+            raise ContextFull(f"{len(checked)} tokens do not fit the model's context of {context}")
+        return self._engine.logits(checked)
 
     # ---- looking ------------------------------------------------------------------------------
 
@@ -388,15 +409,27 @@ class Model:
 
     def _ids(self, prompt: str | Sequence[int]) -> list[int]:
         if not isinstance(prompt, str):
-            try:
-                return [int(i) for i in prompt]
-            except (TypeError, ValueError):
-                raise InvalidArgument(
-                    f"prompt is {prompt!r:.100}: expected a string or a list of token ids"
-                ) from None
+            return self._checked("prompt", prompt)
         if self._tokenizer is None:
             raise TokenizerError("this model was opened with tokenizer=False: pass token ids")
         return self._tokenizer.encode(prompt)
+
+    def _checked(self, name: str, ids: Sequence[int]) -> list[int]:
+        """Token ids as a list, each of them in the vocabulary."""
+        try:
+            if isinstance(ids, (str, bytes, bytearray)):
+                raise TypeError
+            checked = [operator.index(i) for i in ids]
+        except TypeError:
+            kind = "a string or a list of token ids" if name == "prompt" else "a list of token ids"
+            raise InvalidArgument(f"{name} is {ids!r:.100}: expected {kind}") from None
+        last = self._config.vocab_size - 1
+        for position, token in enumerate(checked):
+            if not 0 <= token <= last:
+                raise InvalidArgument(
+                    f"token {position} of {name} is {token}: expected an id from 0 to {last}"
+                )
+        return checked
 
     def _text(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode(list(ids)) if self._tokenizer else ""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any
 
 from .errors import InvalidArgument
@@ -13,21 +13,26 @@ from .errors import InvalidArgument
 __all__ = ["MAX_SEED", "SamplingParams"]
 
 MAX_SEED = 2**64 - 1
+_MAX_INT = 2**31 - 1
 
 
-def _number(name: str, value: object, low: float, high: float, *, above: bool = False) -> None:
-    """Raises unless low <= value <= high (low < value with ``above``)."""
-    allowed = f"{'more than ' if above else 'from '}{low:g}"
-    allowed += f" up to {high:g}" if math.isfinite(high) else " up"
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidArgument(f"{name} is {value!r}: expected a number {allowed}")
-    if not math.isfinite(value) or not low <= value <= high or (above and value == low):
-        raise InvalidArgument(f"{name} is {value!r}: expected a number {allowed}")
+def checked_number(
+    name: str, value: object, low: float, high: float, *, above: bool = False
+) -> float:
+    """The value, if low <= value <= high (low < value with ``above``)."""
+    if isinstance(value, Real) and not isinstance(value, bool):
+        number = float(value)
+        if low <= number <= high and not (above and number == low):
+            return number
+    start = "more than" if above else "from"
+    raise InvalidArgument(f"{name} is {value!r}: expected a number {start} {low:g} up to {high:g}")
 
 
-def _integer(name: str, value: object, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InvalidArgument(f"{name} is {value!r}: expected an integer from {low} to {high}")
+def checked_integer(name: str, value: object, low: int, high: int) -> int:
+    """The value, if low <= value <= high."""
+    if isinstance(value, Integral) and not isinstance(value, bool) and low <= int(value) <= high:
+        return int(value)
+    raise InvalidArgument(f"{name} is {value!r}: expected an integer from {low} to {high}")
 
 
 def _strings(name: str, value: object) -> tuple[str, ...]:
@@ -37,6 +42,25 @@ def _strings(name: str, value: object) -> tuple[str, ...]:
     if any(not s for s in strings):
         raise InvalidArgument(f"{name} holds an empty string: every text contains it; leave it out")
     return tuple(strings)
+
+
+def _token_ids(name: str, value: object) -> tuple[int, ...]:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise InvalidArgument(f"{name} is {value!r}: expected a list of token ids")
+    return tuple(checked_integer(f"a token of {name}", token, 0, _MAX_INT) for token in value)
+
+
+def _biases(value: object) -> dict[int, float] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise InvalidArgument(f"logit_bias is {value!r}: expected a mapping of token id to number")
+    return {
+        checked_integer("a token of logit_bias", token, 0, _MAX_INT): checked_number(
+            f"logit_bias of token {token}", bias, -100, 100
+        )
+        for token, bias in value.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -68,27 +92,34 @@ class SamplingParams:
     seed: int | None = None  #: 1 ... 2**64 - 1 (0 stands for a fixed constant); None: random
 
     def __post_init__(self) -> None:
-        _number("temperature", self.temperature, 0, 1000)
-        _number("top_p", self.top_p, 0, 1, above=True)
-        _integer("top_k", self.top_k, 0, 2**31 - 1)
-        _number("min_p", self.min_p, 0, 1)
-        _number("repetition_penalty", self.repetition_penalty, 0, 100, above=True)
-        _number("presence_penalty", self.presence_penalty, -100, 100)
-        _number("frequency_penalty", self.frequency_penalty, -100, 100)
-        for token, bias in (self.logit_bias or {}).items():
-            _integer("a token of logit_bias", token, 0, 2**31 - 1)
-            _number(f"logit_bias of token {token}", bias, -100, 100)
-        object.__setattr__(self, "bad_words", _strings("bad_words", self.bad_words))
-        object.__setattr__(self, "stop", _strings("stop", self.stop))
-        for token in self.stop_tokens:
-            _integer("a token of stop_tokens", token, 0, 2**31 - 1)
-        _integer("min_new_tokens", self.min_new_tokens, 0, 2**31 - 1)
-        if self.max_new_tokens is not None:
-            _integer("max_new_tokens", self.max_new_tokens, 0, 2**31 - 1)
-        if self.logprobs is not None:
-            _integer("logprobs", self.logprobs, 0, 2**31 - 1)
-        if self.seed is not None:
-            _integer("seed", self.seed, 0, MAX_SEED)
+        def optional(name: str, value: int | None, high: int) -> int | None:
+            return None if value is None else checked_integer(name, value, 0, high)
+
+        checked = {
+            "temperature": checked_number("temperature", self.temperature, 0, 1000),
+            "top_p": checked_number("top_p", self.top_p, 0, 1, above=True),
+            "top_k": checked_integer("top_k", self.top_k, 0, _MAX_INT),
+            "min_p": checked_number("min_p", self.min_p, 0, 1),
+            "repetition_penalty": checked_number(
+                "repetition_penalty", self.repetition_penalty, 0, 100, above=True
+            ),
+            "presence_penalty": checked_number(
+                "presence_penalty", self.presence_penalty, -100, 100
+            ),
+            "frequency_penalty": checked_number(
+                "frequency_penalty", self.frequency_penalty, -100, 100
+            ),
+            "logit_bias": _biases(self.logit_bias),
+            "bad_words": _strings("bad_words", self.bad_words),
+            "stop": _strings("stop", self.stop),
+            "stop_tokens": _token_ids("stop_tokens", self.stop_tokens),
+            "min_new_tokens": checked_integer("min_new_tokens", self.min_new_tokens, 0, _MAX_INT),
+            "max_new_tokens": optional("max_new_tokens", self.max_new_tokens, _MAX_INT),
+            "logprobs": optional("logprobs", self.logprobs, _MAX_INT),
+            "seed": optional("seed", self.seed, MAX_SEED),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)  # frozen for everyone else
 
     def but(self, **changes: Any) -> SamplingParams:
         """A copy with the given fields changed; ``None`` leaves a field as it is."""
@@ -105,7 +136,7 @@ class SamplingParams:
         return self if self.seed is not None else replace(self, seed=secrets.randbits(64) or 1)
 
     def plus_seed(self, offset: int) -> SamplingParams:
-        """For story number ``offset`` of several: the seed plus that number, past 2**64 - 1 from 1."""
+        """For story number ``offset`` of several: seed + offset, from 1 again past 2**64 - 1."""
         if self.seed is None:
             raise InvalidArgument(
                 "seed is None: expected a number to add to; call with_seed() first"
