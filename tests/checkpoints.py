@@ -87,7 +87,7 @@ def random_tensors(shape: Shape, seed: int = 0) -> Tensors:
 def quantise(
     values: NDArray[np.float32], group: int
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Of one matrix: int8 values and one scale for each ``group`` values of the flattened matrix."""
+    """Of a matrix: int8 values, and one scale for ``group`` values of the flattened matrix."""
     groups = values.reshape(-1, group)
     scales = np.abs(groups).max(axis=1) / np.float32(127)
     safe = np.where(scales > 0, scales, np.float32(1))

@@ -1,7 +1,7 @@
 """Llama in NumPy, in double precision: a second model, written to be read and not to be fast.
 
-Every intermediate has the name that ``tinyzh._core.Engine.trace`` gives it.  Letters in shapes: T positions, D dim,
-H hidden_dim, V vocab_size, h heads, g kv heads, s head size.
+Every intermediate has the name that ``tinyzh._core.Engine.trace`` gives it.  Letters in shapes:
+T positions, D dim, H hidden_dim, V vocab_size, h heads, g kv heads, s head size.
 """
 
 from __future__ import annotations

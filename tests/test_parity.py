@@ -66,7 +66,10 @@ def test_logits_and_every_intermediate(shape: Shape) -> None:
     model = open_model(checkpoints.v0(shape, tensors))
     found = model._engine.trace(ids)
     assert set(found) == set(named)
-    for name, value in named.items():  # in the order of the computation: the first one names the step
+    for (
+        name,
+        value,
+    ) in named.items():  # in the order of the computation: the first one names the step
         assert_close(found[name], value, FP32_TOLERANCE, name)
     assert_close(model.logits(ids), expected, FP32_TOLERANCE, "logits")
 
@@ -91,8 +94,8 @@ def test_v2_as_float32_follows_the_flat_rule(shape: Shape, group: int) -> None:
 
 @pytest.mark.parametrize(("shape", "group"), QUANTISED, ids=label)
 def test_v2_as_int8(shape: Shape, group: int) -> None:
-    """Activations are rounded too; one that lies near a half may fall to the other side, and then all
-    that follows moves a little: hence the wider tolerance."""
+    """Activations are rounded too; one that lies near a half may fall to the other side, and then
+    all that follows moves a little: hence the wider tolerance."""
     tensors, ids = checkpoints.random_tensors(shape, seed=3), some_ids(shape)
     weights = checkpoints.dequantised(tensors, group)
     model = open_model(checkpoints.v2(shape, tensors, group))
