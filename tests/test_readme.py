@@ -1,0 +1,51 @@
+"""The two READMEs show the same code, and it runs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+import tinyzh
+
+ROOT = Path(__file__).parent.parent
+DATA = Path(tinyzh.__file__).parent / "data"
+
+
+def blocks(name: str) -> list[tuple[str, str]]:
+    """(language, code) of every fenced block."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    return re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def test_both_languages_show_the_same_code() -> None:
+    english = blocks("README.md")
+    assert len(english) > 5
+    assert blocks("README.zh-CN.md") == english
+
+
+def test_links_lead_somewhere() -> None:
+    for name in ("README.md", "README.zh-CN.md", "CONTRIBUTING.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            if "://" not in target:
+                assert (ROOT / target).exists(), f"{name} links to {target}"
+
+
+def test_python_examples_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one namespace, from top to bottom, in a folder with a checkpoint of the name they use."""
+    shutil.copy(DATA / "story.bin", tmp_path / "llama2c-93MB.bin")
+    shutil.copy(DATA / "story.tokenizer.model", tmp_path / "tokenizer.model")
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {}
+    code = [code for language, code in blocks("README.md") if language == "python"]
+    assert len(code) >= 4
+    for example in code:
+        exec(compile(example, "README.md", "exec"), namespace)
+    output = capsys.readouterr().out
+    assert len(re.findall(r"[\u4e00-\u9fff]", output)) > 100  # stories, told
+    assert "stop" in output or "length" in output
