@@ -1,0 +1,61 @@
+"""Decode, prefill and start-up on the 93M shape and on the built-in model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import tinyzh
+
+from .shapes import STORY_93M, random_checkpoint
+
+TOKENS = 48
+PROMPT = list(range(1, 256))
+
+
+@pytest.fixture(scope="module", params=["float32", "int8"])
+def dtype(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module", params=[1, 2])
+def model(request: pytest.FixtureRequest, dtype: str) -> Iterator[tinyzh.Model]:
+    path = random_checkpoint(STORY_93M)
+    with tinyzh.Model(path, tokenizer=False, dtype=dtype, threads=request.param) as opened:
+        yield opened
+
+
+def test_decode_one_stream(benchmark: Any, model: tinyzh.Model) -> None:
+    def decode() -> tinyzh.Generation:
+        story = model.generate([1], seed=1, max_new_tokens=TOKENS, min_new_tokens=TOKENS)
+        story.wait()
+        return story
+
+    story = benchmark.pedantic(decode, rounds=5, warmup_rounds=1)
+    assert len(story.token_ids) == TOKENS
+    seconds = benchmark.stats.stats.median
+    benchmark.extra_info["tokens_per_second"] = TOKENS / seconds
+    read = model.memory()["read_per_token"]
+    benchmark.extra_info["gigabytes_per_second"] = read * TOKENS / seconds * 1e-9
+
+
+def test_prefill_255(benchmark: Any, model: tinyzh.Model) -> None:
+    def prefill() -> None:
+        model.generate(PROMPT, seed=1, max_new_tokens=1).wait()
+
+    benchmark.pedantic(prefill, rounds=5, warmup_rounds=1)
+    benchmark.extra_info["tokens_per_second"] = len(PROMPT) / benchmark.stats.stats.median
+
+
+def test_start_built_in(benchmark: Any) -> None:
+    """A fresh process: import, open the built-in model, first token."""
+    code = "import tinyzh; print(next(tinyzh.Model().generate('从前', seed=1)))"
+    benchmark.pedantic(
+        lambda: subprocess.run([sys.executable, "-c", code], check=True, capture_output=True),
+        rounds=10,
+        warmup_rounds=2,
+    )
