@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-
 from tinyzh import Config
 
 #: The model this project is for: 93.3 million parameters.

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
 import tinyzh
 
 from .shapes import STORY_93M, random_checkpoint
