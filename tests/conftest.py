@@ -15,9 +15,9 @@ REAL_MODELS = ROOT.parent / "shared" / "models"
 
 #: The characters of the small model's vocabulary, behind 259 ids for <unk>, BOS, EOS and the bytes.
 CHARACTERS = " 从前有一只小兔子，它住在森林里。“”！？天地abcdefgh"
-TINY = Shape(32, 61, 2, 4, 2, 259 + len(CHARACTERS), 128)
+TINY = Shape(32, 61, 2, 4, 2, 259 + len(CHARACTERS), 128, tied=False)
 #: Slow enough for something to happen while it runs: about half a second for its whole context.
-SLOW = Shape(256, 700, 4, 8, 8, 259 + len(CHARACTERS), 1024)
+SLOW = Shape(256, 700, 4, 8, 8, 259 + len(CHARACTERS), 1024, tied=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:

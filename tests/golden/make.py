@@ -1,9 +1,9 @@
 """Writes the golden files: which tokens a model must give for which seed.
 
     python tests/golden/make.py             of every model that is here
-    python tests/golden/make.py story       of the built-in model only; run it when story.bin changes
+    python tests/golden/make.py story       of the built-in model: when story.bin changed
 
-The tokens come from the sampler in tests/llama2c.py, not from ``Model.generate``; nothing is written
+The tokens come from the sampler in tests/llama2c.py, not from ``Model.generate``; nothing is kept
 unless both agree.  tests/test_golden.py reads the files.
 """
 
