@@ -194,6 +194,7 @@ py::tuple wait(Request& request, size_t from, double seconds) {
 
 py::list logprobs(const Request& request) {
   py::list list;
+  if (request.options().sampling.logprobs < 0) return list;  // nobody asked for them
   for (const Sample& sample : request.samples()) {
     py::list top;
     for (const TokenLogprob& t : sample.top) top.append(py::make_tuple(t.token, t.logprob));
