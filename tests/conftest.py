@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import checkpoints
+import numpy as np
 import pytest
 import tinyzh
 from checkpoints import Shape
@@ -18,6 +19,19 @@ CHARACTERS = " 从前有一只小兔子，它住在森林里。“”！？天�
 TINY = Shape(32, 61, 2, 4, 2, 259 + len(CHARACTERS), 128, tied=False)
 #: Slow enough for something to happen while it runs: about half a second for its whole context.
 SLOW = Shape(256, 700, 4, 8, 8, 259 + len(CHARACTERS), 1024, tied=False)
+
+
+Teller = Callable[[Sequence[int]], tinyzh.Model]
+
+
+def byte_ids(data: bytes) -> list[int]:
+    """The byte tokens of the small vocabulary."""
+    return [3 + byte for byte in data]
+
+
+def char_ids(text: str) -> list[int]:
+    """Its character tokens."""
+    return [259 + CHARACTERS.index(c) for c in text]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,6 +68,29 @@ def slow(slow_path: Path) -> Iterator[tinyzh.Model]:
     """One that can be caught in the act."""
     with tinyzh.Model(slow_path) as model:
         yield model
+
+
+@pytest.fixture(scope="session")
+def tell(tiny_path: Path) -> Teller:
+    """``tell(ids)``: a model that says exactly these tokens after BOS, and then EOS.
+
+    Its layers add nothing; token i is the unit vector i, and the classifier's row of its successor
+    answers to that vector.  So no token may come twice.
+    """
+    tokenizer = tinyzh.BinTokenizer(tiny_path.with_name("tokenizer.bin"))
+
+    def make(ids: Sequence[int]) -> tinyzh.Model:
+        chain = [1, *ids, 2]
+        assert len(set(chain)) == len(chain), "a token has one successor"
+        size = TINY.vocab_size
+        shape = Shape(size, 1, 1, 1, 1, size, 128, tied=False)
+        tensors = {name: np.zeros(s, np.float32) for name, s in shape.tensors().items()}
+        tensors["rms_final"][:] = 1
+        tensors["tok_emb"] = np.eye(size, dtype=np.float32)
+        tensors["wcls"][chain[1:], chain[:-1]] = 1
+        return tinyzh.Model(checkpoints.v0(shape, tensors), tokenizer=tokenizer)
+
+    return make
 
 
 @pytest.fixture(scope="session")
