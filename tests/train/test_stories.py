@@ -77,6 +77,14 @@ def test_words_written_out_or_already_told_are_not_drawn() -> None:
     assert tell("## 题\n莉莉、小美、<女孩1>").endswith(("莉莉", "小美"))
 
 
+def test_the_same_sort_of_animal_is_not_drawn_twice() -> None:
+    slots: Slots = {"动物": ("小鸭子", "小熊", "小狗"), "大动物": ("大熊", "狮子")}
+    for seed in range(30):
+        assert "小鸭子" not in tell("## 题\n鸭妈妈遇见<动物1>。", seed, slots)
+        assert tell("## 题\n<动物1>和<大动物1>", seed, slots) != "小熊和大熊"
+    assert tell("## 题\n鸭、熊和<动物1>", 1, slots).endswith("小狗")
+
+
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [

@@ -169,19 +169,35 @@ def _parse_text(text: str, where: str) -> Text:
     return tuple(part for part in parts if part)
 
 
+def kind(word: str, category: str) -> str:
+    """What two words for the same sort of animal have in common: 小鸭子 and 鸭妈妈 are 鸭."""
+    if category not in {"动物", "大动物"}:
+        return word
+    bare = word[1:] if word[0] in "小大" else word
+    return bare.removesuffix("子") or word
+
+
 def draw(template: Template, slots: Slots, rng: random.Random) -> str:
     """Draw one story: its paragraphs, joined by newlines.
 
     Different variables get different words, and a word that the template itself writes out
-    (小兔子, say) is not drawn either, so that two actors are never taken for one.
+    is not drawn either, so that two actors are never taken for one: neither 小兔子 where the
+    text has a 兔妈妈, nor 小熊 beside 大熊.
     """
     words: dict[Variable, str] = {}
 
+    def taken(word: str, category: str) -> bool:
+        name = kind(word, category)
+        return name in template.literals or any(
+            name == kind(other, variable.category) for variable, other in words.items()
+        )
+
     def word(variable: Variable) -> str:
         if variable not in words:
-            fresh = [w for w in slots[variable.category] if w not in words.values()]
-            best = [w for w in fresh if w not in template.literals]
-            words[variable] = rng.choice(best or fresh or slots[variable.category])
+            of = variable.category
+            fresh = [w for w in slots[of] if w not in words.values()]
+            best = [w for w in fresh if not taken(w, of)]
+            words[variable] = rng.choice(best or fresh or slots[of])
         return words[variable]
 
     paragraphs: list[str] = []
