@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -44,6 +45,32 @@ class GenerationStats:
     seconds: float | None  #: from submission to the end
     tokens_per_second: float | None  #: after the first token
     logits_hash: int  #: FNV-1a of the last logits; equal bits give equal hashes
+
+
+class _AsyncReader(AsyncIterator[str]):
+    """What ``async for`` holds: let go of before the end, it cancels the generation, and at once.
+
+    (An asynchronous generator would only do so some turns of the event loop later.)
+    """
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+        self._ended = False
+
+    async def __anext__(self) -> str:
+        try:
+            piece = await self._generation._next_async()
+        except BaseException:  # the task was cancelled, or the generation failed
+            self._generation.cancel()
+            raise
+        if piece is None:
+            self._ended = True
+            raise StopAsyncIteration
+        return piece
+
+    def __del__(self) -> None:
+        if not self._ended:
+            self._generation.cancel()
 
 
 class Generation:
@@ -130,9 +157,15 @@ class Generation:
 
             loop, event = asyncio.get_running_loop(), asyncio.Event()
 
+            # The garbage collector does not see that the core holds this.  If it held the event, the
+            # event its waiter, that task this coroutine, then all would stay for ever.
+            waiting = weakref.ref(event)
+
             def wake() -> None:
-                with contextlib.suppress(RuntimeError):  # the loop was closed: nobody is waiting
-                    loop.call_soon_threadsafe(event.set)
+                event = waiting()
+                if event is not None:
+                    with contextlib.suppress(RuntimeError):  # the loop was closed under its reader
+                        loop.call_soon_threadsafe(event.set)
 
             self._request.set_waker(wake)
             try:
@@ -156,18 +189,8 @@ class Generation:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(event.wait(), left)
 
-    async def __aiter__(self) -> AsyncIterator[str]:
-        ended = False
-        try:
-            while True:
-                piece = await self._next_async()
-                if piece is None:
-                    ended = True
-                    return
-                yield piece
-        finally:
-            if not ended:
-                self.cancel()
+    def __aiter__(self) -> AsyncIterator[str]:
+        return _AsyncReader(self)
 
     def read(self) -> str:
         """The rest of the text, once it is all there."""
@@ -267,10 +290,8 @@ class Generation:
         self.cancel()
 
     def __del__(self) -> None:
-        # Missing when __init__ did not get that far; in a forked child there is nothing to cancel.
-        request = getattr(self, "_its_request", None)
-        if request is not None and self._process == os.getpid():
-            request.cancel()
+        if hasattr(self, "_process"):  # __init__ got that far
+            self.cancel()
 
     def __repr__(self) -> str:
         state = self.finish_reason or "running"
