@@ -1,0 +1,111 @@
+"""``tinyzh info``: what a checkpoint is, and what it needs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from .. import _core
+from ..errors import TokenizerError
+from ..model import _DATA, Model
+from ..tokenizer import BinTokenizer, find_tokenizer
+from .arguments import both, for_command_line
+from .terminal import Terminal
+
+NAME = "info"
+SUMMARY = "what a model file is and needs / 查看模型文件"
+
+_SESSIONS = (1, 16, 256)
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments."""
+    parser.add_argument(
+        "file",
+        nargs="?",
+        metavar="FILE",
+        help=both("a checkpoint; none: the built-in model", "模型文件；省略则用内置模型"),
+    )
+    parser.add_argument("--json", action="store_true", help=both("as JSON", "输出 JSON"))
+
+
+def run(args: argparse.Namespace, terminal: Terminal) -> None:
+    """Prints the facts."""
+    facts = _facts(args.file)
+    if args.json:
+        terminal.line(json.dumps(facts, ensure_ascii=False))
+        return
+    for name, value in _lines(facts):
+        terminal.line(f"{name:<12}{value}")
+
+
+def _facts(file: str | None) -> dict[str, Any]:
+    path = file if file is not None else os.fspath(_DATA / "story.bin")
+    checkpoint = _core.read_checkpoint(path)
+    with Model(path, tokenizer=False) as model:
+        memory = model.memory()
+        config, dtype, threads, isa = model.config, model.dtype, model.threads, model.isa
+    # fp32 weights are used where they lie in the mapped file; others are held beside it.
+    weights = memory["weights"] or memory["file"]
+    cache = memory["kv_cache_per_position"] * config.seq_len
+    facts: dict[str, Any] = {
+        "path": path,
+        "format": checkpoint["format"],
+        "group_size": checkpoint["group_size"] or None,
+        "dtype": dtype,
+        "parameters": checkpoint["parameters"],
+        "file_bytes": checkpoint["file_bytes"],
+        "config": {**asdict(config), "head_size": config.head_size, "kv_dim": config.kv_dim},
+        "memory": {
+            "weights": weights,
+            "kv_cache_per_position": memory["kv_cache_per_position"],
+            "sessions": {str(n): weights + n * cache for n in _SESSIONS},
+        },
+        "threads": threads,
+        "isa": isa,
+    }
+    try:
+        tokenizer = find_tokenizer(path, config.vocab_size)
+        kind = "tokenizer.bin" if isinstance(tokenizer, BinTokenizer) else "SentencePiece"
+        facts["tokenizer"] = {"path": os.fspath(tokenizer.path), "kind": kind}
+    except TokenizerError as error:
+        facts["tokenizer"] = None
+        facts["tokenizer_problem"] = str(for_command_line(error))
+    return facts
+
+
+def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    c, memory = facts["config"], facts["memory"]
+    group = f", groups of {facts['group_size']}" if facts["group_size"] else ""
+    yield "file", facts["path"]
+    yield "format", f"{facts['format']} ({facts['dtype']}{group})"
+    yield "size", f"{bytes_in_words(facts['file_bytes'])}, {facts['parameters']:,} parameters"
+    yield "layers", f"{c['n_layers']}, dim {c['dim']}, hidden {c['hidden_dim']}"
+    yield (
+        "heads",
+        f"{c['n_heads']} of {c['head_size']}, {c['n_kv_heads']} for keys and values",
+    )
+    tied = "tied" if c["tied"] else "not tied"
+    yield "vocabulary", f"{c['vocab_size']} pieces, classifier {tied}"
+    yield "context", f"{c['seq_len']} tokens"
+    if found := facts["tokenizer"]:
+        yield "tokenizer", f"{found['path']} ({found['kind']})"
+    else:
+        yield "tokenizer", facts["tokenizer_problem"]
+    for n, size in memory["sessions"].items():
+        what = "weights and 1 session" if n == "1" else f"{n} sessions"
+        yield ("memory" if n == "1" else "", f"{bytes_in_words(size)} for {what} at full context")
+    yield "runs with", f"{facts['isa']}, {facts['threads']} threads"
+
+
+def bytes_in_words(size: float) -> str:
+    """1234567 -> "1.2 MB"."""
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
