@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "python"))
-from tinyzh.train.stories import stories  # noqa: E402
+from tinyzh.train.stories import FOLDER, stories  # noqa: E402
 
 DIM, HIDDEN, N_LAYERS, N_HEADS, N_KV_HEADS, VOCAB, SEQ_LEN = 256, 516, 5, 8, 4, 3000, 512
 HEAD = DIM // N_HEADS
@@ -40,7 +40,7 @@ TOKENS_PER_STEP = 4096
 
 def load_texts(args: argparse.Namespace) -> list[str]:
     """The drawn stories and the extra ones without ASCII (each several times), shuffled."""
-    texts = list(stories(ROOT / "data" / "stories", args.stories, args.seed))
+    texts = list(stories(FOLDER, args.stories, args.seed))
     for path in args.extra:
         extra = [text.strip() for text in json.loads(path.read_text(encoding="utf-8"))]
         texts += [t for t in extra if not any("!" <= c <= "~" for c in t)] * args.repeat

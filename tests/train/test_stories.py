@@ -9,9 +9,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from tinyzh.train.stories import Slots, draw, load_slots, load_templates, parse_templates, stories
+from tinyzh.train.stories import (
+    FOLDER,
+    Slots,
+    draw,
+    load_slots,
+    load_templates,
+    parse_templates,
+    stories,
+)
 
-FOLDER = Path(__file__).resolve().parents[2] / "data" / "stories"
 SLOTS: Slots = {"女孩": ("莉莉", "小美"), "动物": ("小兔子", "小狗", "小猫")}
 
 

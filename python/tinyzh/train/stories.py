@@ -1,17 +1,21 @@
 """Draws children's stories from templates.
 
-A folder of stories holds ``slots.txt`` (word lists, ``category: word word …``) and
-``templates/*.txt``; ``SPEC.md`` beside them explains the language of the templates.
+A folder of stories holds ``slots.txt`` (word lists, ``category: word word …``) and templates
+in ``*.txt``; ``templates/SPEC.md`` explains their language.
 One template tells very many different stories, and one seed always the same ones.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+FOLDER = Path(__file__).parent / "templates"
+"""The stories that belong to the project."""
 
 Slots = Mapping[str, Sequence[str]]
 """The words of each category."""
@@ -75,10 +79,11 @@ def load_templates(folder: str | Path) -> list[Template]:
     """Read all templates of a folder, checked against its ``slots.txt``."""
     slots = load_slots(Path(folder) / "slots.txt")
     templates: list[Template] = []
-    for path in sorted((Path(folder) / "templates").glob("*.txt")):
-        templates += parse_templates(path.read_text(encoding="utf-8"), str(path), slots)
+    for path in sorted(Path(folder).glob("*.txt")):
+        if path.name != "slots.txt":
+            templates += parse_templates(path.read_text(encoding="utf-8"), str(path), slots)
     if not templates:
-        raise ValueError(f"{folder}: no templates in templates/*.txt")
+        raise ValueError(f"{folder}: no templates, in no *.txt beside slots.txt")
     return templates
 
 
@@ -214,13 +219,22 @@ def draw(template: Template, slots: Slots, rng: random.Random) -> str:
     return "\n".join(paragraphs)
 
 
+def tell_round(
+    templates: Sequence[Template], slots: Slots, seed: int, number: int
+) -> list[tuple[str, str]]:
+    """Draw one story of every template, in a shuffled order: (title, story).
+
+    A round depends on nothing but its arguments, so rounds can be told by many processes.
+    """
+    rng = random.Random(f"{seed}/{number}")
+    order = rng.sample(templates, len(templates))
+    return [(template.title, draw(template, slots, rng)) for template in order]
+
+
 def stories(folder: str | Path, count: int, seed: int) -> Iterator[str]:
-    """Draw ``count`` stories; every template is told equally often, in a shuffled order."""
+    """Draw ``count`` stories, every template equally often."""
     templates = load_templates(folder)
     slots = load_slots(Path(folder) / "slots.txt")
-    rng = random.Random(seed)
-    told = 0
-    while told < count:
-        for template in rng.sample(templates, len(templates))[: count - told]:
-            yield draw(template, slots, rng)
-            told += 1
+    rounds = (tell_round(templates, slots, seed, number) for number in itertools.count())
+    for _, story in itertools.islice(itertools.chain.from_iterable(rounds), count):
+        yield story
