@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <charconv>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -28,7 +29,23 @@ using namespace py::literals;
 namespace tinyzh {
 namespace {
 
-using NoGil = py::call_guard<py::gil_scoped_release>;
+// The GIL let go of, and the number of threads that are without it.  A thread that comes back for it when
+// the interpreter is already going is killed, which C++ answers with an abort: so the package waits, at
+// exit, until none is away.
+std::atomic<int> threads_away{0};
+
+class Away {
+ public:
+  Away() = default;
+
+ private:
+  struct Count {
+    Count() { ++threads_away; }
+    ~Count() { --threads_away; }
+  } count_;
+  py::gil_scoped_release release_;  // the last to be made, the first to go
+};
+using NoGil = py::call_guard<Away>;
 using FloatArray = py::array_t<float>;
 
 // ---- errors: the class of tinyzh.errors with the code's name ----------------------------------------
@@ -100,10 +117,19 @@ std::optional<DType> dtype_of(const std::string& name) {
   fail(Code::invalid_argument, "dtype is '", name, "': expected auto, float32 or int8");
 }
 
+// 1e-5f as 1e-05 and not as 9.999999747378752e-06.
+double shortest(float value) {
+  char digits[32];
+  const auto written = std::to_chars(digits, digits + sizeof digits, value);
+  double same = 0;
+  std::from_chars(digits, written.ptr, same);
+  return same;
+}
+
 py::dict config_dict(const Config& c) {
   return py::dict("dim"_a = c.dim, "hidden_dim"_a = c.hidden_dim, "n_layers"_a = c.n_layers, "n_heads"_a = c.n_heads,
                   "n_kv_heads"_a = c.n_kv_heads, "vocab_size"_a = c.vocab_size, "seq_len"_a = c.seq_len,
-                  "tied"_a = c.tied, "norm_eps"_a = c.norm_eps, "rope_theta"_a = c.rope_theta);
+                  "tied"_a = c.tied, "norm_eps"_a = shortest(c.norm_eps), "rope_theta"_a = c.rope_theta);
 }
 
 py::dict checkpoint_dict(const Checkpoint& checkpoint, size_t file_bytes) {
@@ -179,14 +205,14 @@ std::shared_ptr<Request> submit(Engine& engine, std::vector<int32_t> prompt, dou
   if (timeout)
     options.deadline = Request::Clock::now() +
                        std::chrono::duration_cast<Request::Clock::duration>(std::chrono::duration<double>(*timeout));
-  const py::gil_scoped_release release;
+  const Away away;
   return owned_by_python(engine.submit(std::move(options)));
 }
 
 py::tuple wait(Request& request, size_t from, double seconds) {
   Request::Snapshot snapshot;
   {
-    const py::gil_scoped_release release;
+    const Away away;
     snapshot = request.wait(from, seconds);
   }
   return py::make_tuple(snapshot.pieces, finish_object(snapshot.finish));
@@ -214,14 +240,14 @@ py::dict timing(const Request& request) {
 // lets go of the callable under the GIL too.
 void set_waker(Request& request, py::object callable) {
   if (callable.is_none()) {
-    const py::gil_scoped_release release;
+    const Away away;
     return request.set_waker({});
   }
   std::shared_ptr<py::object> held(new py::object(std::move(callable)), [](py::object* object) {
     const py::gil_scoped_acquire acquire;
     delete object;
   });
-  const py::gil_scoped_release release;
+  const Away away;
   request.set_waker([held = std::move(held)] {
     const py::gil_scoped_acquire acquire;
     try {
@@ -236,7 +262,7 @@ FloatArray logits(Engine& engine, const std::vector<int32_t>& ids) {
   const auto vocab = static_cast<size_t>(engine.model().config().vocab_size);
   FloatArray out({ids.size(), vocab});
   float* target = out.mutable_data();
-  const py::gil_scoped_release release;
+  const Away away;
   engine.evaluate(ids, [&](size_t first, std::span<const float> rows) {
     std::memcpy(target + first * vocab, rows.data(), rows.size_bytes());
   });
@@ -247,7 +273,7 @@ FloatArray token_logprobs(Engine& engine, const std::vector<int32_t>& ids) {
   const auto vocab = static_cast<size_t>(engine.model().config().vocab_size);
   FloatArray out(static_cast<py::ssize_t>(ids.empty() ? 0 : ids.size() - 1));
   float* target = out.mutable_data();
-  const py::gil_scoped_release release;
+  const Away away;
   std::vector<float> row(vocab);
   engine.evaluate(ids, [&](size_t first, std::span<const float> rows) {
     for (size_t t = first; t < first + rows.size() / vocab && t + 1 < ids.size(); ++t) {
@@ -265,7 +291,7 @@ py::dict trace(Engine& engine, const std::vector<int32_t>& ids) {
   };
   std::map<std::string, Named> found;
   {
-    const py::gil_scoped_release release;
+    const Away away;
     engine.evaluate(ids, [](size_t, std::span<const float>) {}, [&](const Intermediate& i) {
       const std::string name = i.layer < 0 ? i.name : concat("layers.", i.layer, ".", i.name);
       Named& named = found.try_emplace(name, Named{{}, i.cols}).first->second;
@@ -346,7 +372,7 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("has_space", &BpeTokenizer::has_space)
       .def("encode", [](const BpeTokenizer& t, const std::string& text, bool bos, bool eos, bool dummy_prefix,
                         bool squeeze_spaces, bool narrow_punctuation) {
-        const py::gil_scoped_release release;
+        const Away away;
         return t.encode(text, {bos, eos, dummy_prefix, squeeze_spaces, narrow_punctuation});
       }, "text"_a, "bos"_a, "eos"_a, "dummy_prefix"_a, "squeeze_spaces"_a, "narrow_punctuation"_a)
       .def("decode", [](const BpeTokenizer& t, const std::vector<int32_t>& ids) { return py::bytes(t.decode(ids)); }, "ids"_a);
@@ -354,13 +380,13 @@ PYBIND11_MODULE(_core, m) {
   py::class_<Model, std::shared_ptr<Model>>(m, "Model", "A checkpoint opened for use.")
       .def(py::init([](const std::string& path, const std::string& dtype, int threads, const std::string& isa) {
         const ModelOptions options{dtype_of(dtype), threads, isa};
-        const py::gil_scoped_release release;
+        const Away away;
         return owned(new Model(path, options), &destroy);
       }), "path"_a, "dtype"_a, "threads"_a, "isa"_a)
       .def_static("from_bytes", [](const py::bytes& data, const std::string& dtype, int threads, const std::string& isa) {
         const ModelOptions options{dtype_of(dtype), threads, isa};
         const std::span<const std::byte> bytes = bytes_of(data);
-        const py::gil_scoped_release release;
+        const Away away;
         return owned(new Model(bytes, options), &destroy);
       }, "data"_a, "dtype"_a, "threads"_a, "isa"_a)
       .def_property_readonly("checkpoint", [](const Model& model) { return checkpoint_dict(model.checkpoint(), model.file_bytes()); })
@@ -403,6 +429,7 @@ PYBIND11_MODULE(_core, m) {
   m.def("count_tokenizer_entries", [](const py::bytes& data, const std::string& name) {
     return count_tokenizer_entries(bytes_of(data), name);
   }, "data"_a, "name"_a, "Number of pieces in a tokenizer.bin.");
+  m.def("threads_away", [] { return threads_away.load(); }, "Threads inside a call that has let go of the GIL.");
   m.def("default_threads", &default_threads, "Physical cores this process may use.");
   m.def("instruction_sets", [] {
     std::vector<std::string> names;

@@ -214,15 +214,15 @@ void Engine::evaluate(std::span<const int32_t> ids,
   check_tokens(ids);
   if (ids.size() > static_cast<size_t>(config.seq_len))
     fail(Code::context_full, ids.size(), " tokens do not fit the model's context of ", config.seq_len);
-  {
-    const std::scoped_lock lock(queue_mutex_);
-    if (closed_) fail(Code::closed, "the model is closed");
-  }
   KvCache cache(config);
   const auto vocab = static_cast<size_t>(config.vocab_size);
   std::vector<float> logits(std::min(ids.size(), Forward::kMaxRows) * vocab);
   std::vector<Row> rows;
   for (size_t first = 0; first < ids.size(); first += rows.size()) {
+    {
+      const std::scoped_lock lock(queue_mutex_);
+      if (closed_) fail(Code::closed, "the model is closed");
+    }
     rows.clear();
     for (size_t i = first; i < std::min(first + Forward::kMaxRows, ids.size()); ++i)
       rows.push_back({ids[i], static_cast<int32_t>(i), &cache, true});

@@ -157,8 +157,8 @@ class Generation:
 
             loop, event = asyncio.get_running_loop(), asyncio.Event()
 
-            # The garbage collector does not see that the core holds this.  If it held the event, the
-            # event its waiter, that task this coroutine, then all would stay for ever.
+            # The garbage collector cannot see that the core holds wake().  Did wake() hold the
+            # event, then that its waiter, and that task this coroutine, all would stay for ever.
             waiting = weakref.ref(event)
 
             def wake() -> None:
@@ -279,7 +279,8 @@ class Generation:
 
     def cancel(self) -> None:
         """Ends the generation now; the engine stops within one step.  Nothing if it is over."""
-        self._request.cancel()
+        if self._process == os.getpid():  # in a forked child there is nothing to cancel
+            self._its_request.cancel()
 
     close = cancel
 

@@ -100,7 +100,7 @@ class Model:
             self._path = Path(path)
             if not self._path.exists():
                 raise FileMissing(f"{self._path}: no such file")
-            self._core = _core.Model(os.fspath(self._path), dtype, threads or 0, "")
+            self._core = _core.Model(os.fsencode(self._path), dtype, threads or 0, "")
         self._checkpoint = self._core.checkpoint
         self._config = Config.from_checkpoint(self._checkpoint)
         self._tokenizer = self._find_tokenizer(tokenizer)
@@ -446,6 +446,9 @@ class Model:
 
 @atexit.register
 def _close_all() -> None:
-    """Before the interpreter goes, so that no engine calls into it any more."""
+    """Before the interpreter goes, so that no thread comes back from the core when it is gone."""
     for model in list(_open_models):
         model.close()
+    patience = time.monotonic() + 5
+    while _core.threads_away() > 0 and time.monotonic() < patience:
+        time.sleep(0.001)

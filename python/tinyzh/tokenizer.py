@@ -1,8 +1,9 @@
-"""Text to token ids and back: SentencePiece ``.model`` files and llama2.c ``tokenizer.bin`` files."""
+"""Text to token ids and back: SentencePiece ``.model`` and llama2.c ``tokenizer.bin`` files."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -61,8 +62,8 @@ class BinTokenizer:
         self.path = Path(path)
         data = _read(self.path)
         if vocab_size is None:
-            vocab_size = _core.count_tokenizer_entries(data, str(path))
-        self._core = _core.BpeTokenizer(data, vocab_size, str(path))
+            vocab_size = _core.count_tokenizer_entries(data, os.fsencode(path))
+        self._core = _core.BpeTokenizer(data, vocab_size, os.fsencode(path))
 
     @property
     def vocabulary(self) -> _core.Vocabulary:
@@ -227,10 +228,10 @@ def open_tokenizer(path: str | Path, vocab_size: int | None = None) -> Tokenizer
     """
     path = Path(path)
     tokenizer: Tokenizer
-    # A .model begins with a field of the protobuf message (tag 0x0A); a .bin with the length of its
-    # longest piece, whose lowest byte can be 0x0A too: then the count of entries must come out even.
+    # A .model begins with the first field of its protobuf message (tag 0x0A), a .bin with the
+    # length of its longest piece, whose lowest byte can be 0x0A too: then its entries must fit.
     data = _read(path)
-    if not data.startswith(b"\n") or _is_bin(data, str(path)):
+    if not data.startswith(b"\n") or _is_bin(data, path):
         tokenizer = BinTokenizer(path)
     else:
         tokenizer = SentencePieceTokenizer(path)
@@ -242,9 +243,9 @@ def open_tokenizer(path: str | Path, vocab_size: int | None = None) -> Tokenizer
     return tokenizer
 
 
-def _is_bin(data: bytes, name: str) -> bool:
+def _is_bin(data: bytes, path: Path) -> bool:
     with contextlib.suppress(TokenizerError):
-        return _core.count_tokenizer_entries(data, name) > 0
+        return _core.count_tokenizer_entries(data, os.fsencode(path)) > 0
     return False
 
 
@@ -283,6 +284,7 @@ def find_tokenizer(checkpoint: str | Path, vocab_size: int) -> Tokenizer:
             return tokenizer
         looked.append(f"{path.name} ({tokenizer.vocab_size} pieces)")
     raise TokenizerError(
-        f"no tokenizer with {vocab_size} pieces beside {checkpoint}: looked at {', '.join(looked)}; "
+        f"no tokenizer with {vocab_size} pieces beside {checkpoint}: "
+        f"looked at {', '.join(looked)}; "
         "put the model's tokenizer.model or tokenizer.bin there, or pass tokenizer="
     )
