@@ -24,7 +24,7 @@ from pathlib import Path
 import sentencepiece
 
 HERE = Path(__file__).resolve().parent
-TEMPLATES = HERE.parent.parent / "data" / "stories" / "templates"
+TEMPLATES = HERE.parent.parent / "python" / "tinyzh" / "train" / "templates"
 VOCAB_SIZE = 640
 CHARACTERS = 280  # the most frequent ones become pieces, the others fall back to bytes
 

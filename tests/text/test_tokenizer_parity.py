@@ -99,7 +99,7 @@ def test_known_texts(zh: Pair, text: str) -> None:
 
 
 def test_the_stories_templates(zh: Pair) -> None:
-    templates = sorted((ROOT / "data" / "stories" / "templates").glob("*.txt"))
+    templates = sorted((ROOT / "python" / "tinyzh" / "train" / "templates").glob("*.txt"))
     assert templates
     for path in templates:
         text = without_narrowing(zh, path.read_text(encoding="utf-8"))
