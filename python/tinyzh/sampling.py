@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
@@ -133,7 +133,11 @@ class SamplingParams:
 
     def with_seed(self) -> SamplingParams:
         """Itself, or with a random seed where it has none."""
-        return self if self.seed is not None else replace(self, seed=secrets.randbits(64) or 1)
+        return (
+            self
+            if self.seed is not None
+            else replace(self, seed=int.from_bytes(os.urandom(8), "little") or 1)
+        )
 
     def plus_seed(self, offset: int) -> SamplingParams:
         """For story number ``offset`` of several: seed + offset, from 1 again past 2**64 - 1."""
