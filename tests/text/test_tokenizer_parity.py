@@ -188,5 +188,4 @@ def test_the_committed_rules_are_those_of_nmt_nfkc(nfkc: Pair, maker: ModuleType
     whole = maker.train(texts, normalization_rule_name="nmt_nfkc")
     reference = sentencepiece.SentencePieceProcessor(model_proto=whole)
     for text in [*TEXTS[:10], STORY, *maker.lines()][:2000]:
-        assert reference.encode(text) == nfkc.reference.encode(text)
         assert reference.normalize(text) == nfkc.reference.normalize(text)
