@@ -7,6 +7,7 @@ One template tells very many different stories, and one seed always the same one
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 import re
@@ -229,6 +230,12 @@ def tell_round(
     rng = random.Random(f"{seed}/{number}")
     order = rng.sample(templates, len(templates))
     return [(template.title, draw(template, slots, rng)) for template in order]
+
+
+@functools.cache
+def builtin() -> tuple[list[Template], Slots]:
+    """The project's own templates and their word lists."""
+    return load_templates(FOLDER), load_slots(FOLDER / "slots.txt")
 
 
 def stories(folder: str | Path, count: int, seed: int) -> Iterator[str]:
