@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tinyzh
 from checkpoints import Shape
-from conftest import SLOW, TINY, byte_ids, char_ids
+from small_models import SLOW, TINY, byte_ids, char_ids
 from tinyzh import ContextFull, GenerationError, InvalidArgument, Model, QueueFull, TokenizerError
 
 Teller = Callable[[Sequence[int]], Model]

@@ -19,7 +19,7 @@ import pytest
 import reference
 import tinyzh
 from checkpoints import Shape
-from conftest import CHARACTERS, TINY, char_ids
+from small_models import CHARACTERS, TINY, char_ids
 from tinyzh import (
     BackendError,
     CheckpointError,

@@ -14,9 +14,9 @@ import pytest
 import reference
 import tinyzh
 from checkpoints import Shape
-from conftest import byte_ids, char_ids
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_models import byte_ids, char_ids
 from tinyzh import GenerationError, InvalidArgument, Model, SamplingParams
 
 Teller = Callable[[Sequence[int]], Model]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import subprocess
 import sys
@@ -80,8 +81,10 @@ def test_the_stub_matches_the_module() -> None:
 @pytest.mark.slow
 def test_mypy_accepts_the_package() -> None:
     pytest.importorskip("mypy", reason="mypy is not installed")
+    # Training is an extra: without PyTorch its types are not there to be checked.
+    left_out = [] if importlib.util.find_spec("torch") else ["--exclude", "/train/"]
     run = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "python/tinyzh"],
+        [sys.executable, "-m", "mypy", "--strict", *left_out, "python/tinyzh"],
         cwd=ROOT,
         capture_output=True,
         text=True,
