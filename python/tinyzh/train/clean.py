@@ -69,4 +69,7 @@ def chinese_share(text: str) -> float:
 
 def comparison_key(text: str) -> str:
     """What two copies of one story have in common: its letters and digits, in NFKC, lower case."""
-    return _NO_LETTERS.sub("", unicodedata.normalize("NFKC", text).lower())
+    letters = _NO_LETTERS.sub("", text)
+    if not unicodedata.is_normalized("NFKC", letters):
+        letters = _NO_LETTERS.sub("", unicodedata.normalize("NFKC", letters))
+    return letters.lower()

@@ -14,14 +14,15 @@ __all__ = ["ordered_map"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-AHEAD = 4  # items that each process may be ahead of the reader
 
 
 @contextmanager
 def ordered_map(
-    function: Callable[[Item], Result], items: Iterable[Item], processes: int
+    function: Callable[[Item], Result], items: Iterable[Item], processes: int, ahead: int = 4
 ) -> Iterator[Iterator[Result]]:
     """``map(function, items)`` in several processes; the items may be without end.
+
+    ``ahead`` is how many items a process may have waiting, before the results are read.
 
     One process means this one. The function and what it takes and gives must be picklable, and
     a script that comes here needs ``if __name__ == "__main__":``.
@@ -31,7 +32,7 @@ def ordered_map(
         return
     # spawn: threads of the engine or of PyTorch do not survive a fork
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        yield _ordered(pool, function, iter(items), processes * AHEAD)
+        yield _ordered(pool, function, iter(items), processes * (1 + ahead))
 
 
 def _ordered(
