@@ -1,0 +1,66 @@
+"""The state of a training run in one file: written whole or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import FileMissing
+from .atomic import replacing
+from .config import Run
+from .errors import TrainingError
+from .model import Llama
+
+__all__ = ["NAME", "Checkpoint"]
+
+NAME = "checkpoint.pt"
+_VERSION = 1
+
+
+@dataclass
+class Checkpoint:
+    """Everything that a run needs to go on as if nothing had happened."""
+
+    run: Run
+    step: int  #: steps done
+    trained: float  #: seconds spent in them
+    weights: dict[str, Tensor]
+    average: dict[str, Tensor] | None = None  #: of the weights, where the run keeps one
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    losses: dict[str, float] = field(default_factory=dict)  #: of the last evaluation
+
+    def save(self, path: Path) -> None:
+        """Replaces the file."""
+        state = {k: v for k, v in vars(self).items() if k != "run"}
+        with replacing(path) as part:
+            torch.save({"version": _VERSION, "run": self.run.as_dict(), **state}, part)
+
+    @classmethod
+    def load(cls, path: Path) -> Checkpoint:
+        """Reads one; a folder means the one in it. Nothing but tensors and numbers is unpacked."""
+        path = path / NAME if path.is_dir() else path
+        if not path.exists():
+            raise FileMissing(f"{path}: no such file; `tinyzh train model` makes one")
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            version = state.pop("version")
+            run = Run.from_dict(state.pop("run"), str(path))
+            checkpoint = cls(run=run, **state)
+        except (RuntimeError, EOFError, KeyError, TypeError, AttributeError, ValueError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise TrainingError(f"{path}: not a checkpoint of `tinyzh train`: {reason}") from None
+        if version != _VERSION:
+            raise TrainingError(f"{path}: checkpoint of version {version}, expected {_VERSION}")
+        return checkpoint
+
+    def model(self) -> Llama:
+        """The model to use: with averaged weights where the run keeps them."""
+        model = Llama(self.run.model)
+        model.load_state_dict(self.weights)
+        if self.average is not None:
+            model.load_state_dict(self.average, strict=False)  # a tied classifier follows
+        return model.eval()
