@@ -40,7 +40,9 @@ def _parser() -> Parser:
     parser = Parser(prog="tinyzh", add_help=False, usage="tinyzh COMMAND ...")
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("--version", action="store_true")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", prog="tinyzh", parser_class=Parser)
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", prog="tinyzh", parser_class=Parser
+    )
     for command in _COMMANDS:
         child = commands.add_parser(command.NAME, description=command.SUMMARY)
         command.add(child)

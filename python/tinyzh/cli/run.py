@@ -61,7 +61,9 @@ class Options:
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments, for --help; :func:`parse` reads them."""
-    parser.usage = "tinyzh run CHECKPOINT [-t FLOAT] [-p FLOAT] [-s INT] [-n INT] [-i STRING] [-z FILE]"
+    parser.usage = (
+        "tinyzh run CHECKPOINT [-t FLOAT] [-p FLOAT] [-s INT] [-n INT] [-i STRING] [-z FILE]"
+    )
     parser.add_argument("arguments", nargs="?", help=argparse.SUPPRESS)
     for flag, (metavar, text) in _FLAGS.items():
         parser.add_argument(f"-{flag}", metavar=metavar, help=text)

@@ -13,7 +13,6 @@ from ..errors import FileError, TokenizerError
 from ..tokenizer import (
     BOS,
     EOS,
-    BinTokenizer,
     SentencePieceTokenizer,
     Tokenizer,
     _candidates,
@@ -29,8 +28,8 @@ _SHOWN_BELOW_128 = frozenset((*range(0x20, 0x7F), *b"\t\n\v\f\r"))
 class RunTokenizer:
     """Encodes as ``run`` does, and gives each token the bytes that ``run`` prints for it.
 
-    Apart from what docs/tokenizers.md lists, this differs from ``run`` in one thing: a byte token of
-    0x80 and above counts, so that characters written in bytes are shown and not dropped.
+    Apart from what docs/tokenizers.md lists, this differs from ``run`` in one thing: byte tokens of
+    0x80 and above are printed, so that characters written in bytes are shown and not dropped.
     """
 
     adds_dummy_prefix = False  # of the engine's text nothing is to be taken away

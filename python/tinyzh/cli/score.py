@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 from .arguments import add_model_arguments, both, open_model, read_text
 from .pieces import visible
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> None:
         for i, logprob in zip(score.token_ids, score.logprobs, strict=True)
     ]
     if args.json:
-        record = {
+        record: dict[str, Any] = {
             "characters": len(text),
             "tokens": len(tokens),
             "logprob": score.total,
