@@ -44,7 +44,8 @@ class TokenDataset:
             np.memmap(self.folder / name, dtype="<u2", mode="r")
             for name in meta["splits"][split]["shards"]
         ]
-        self._windows = lru_cache(maxsize=8)(self._find_windows)
+        self._windows = lru_cache(maxsize=4)(self._find_windows)
+        self._order = lru_cache(maxsize=4)(self._shuffled)
 
     def __len__(self) -> int:
         """The number of tokens."""
@@ -61,33 +62,31 @@ class TokenDataset:
     def _story_starts(self) -> list[NDArray[np.int64]]:
         return [np.flatnonzero(shard == BOS) for shard in self.shards]
 
-    def _find_windows(self, length: int, seed: int, epoch: int, aligned: bool) -> NDArray[np.int64]:
-        """All windows of an epoch in the order in which they are used, (W, 2): shard, start."""
-        rng = np.random.default_rng([seed, epoch])
+    def _find_windows(self, length: int, aligned: bool) -> NDArray[np.int64]:
+        """The rows of ``length`` inputs and a target, (W, 2): shard and start of each."""
         found: list[tuple[int, int]] = []
-        for number, (shard, stories) in enumerate(
-            zip(self.shards, self._story_starts, strict=True)
-        ):
+        for number, shard in enumerate(self.shards):
             end = len(shard) - length  # the first start without a last target
-            if end <= 0:
-                continue
-            skipped = int(rng.integers(length))  # so that epochs cut the text at other places
-            starts = (
-                _aligned(stories, skipped, length, end)
-                if aligned
-                else range(min(skipped, end - 1), end, length)
-            )
-            found += [(number, start) for start in starts]
+            if end > 0:
+                stories = self._story_starts[number]
+                starts = _aligned(stories, length, end) if aligned else list(range(0, end, length))
+                if starts[-1] < end - 1:  # what is left of the shard, in a row that overlaps
+                    starts.append(end - 1)
+                found += [(number, start) for start in starts]
         if not found:
             raise InvalidArgument(
                 f"{self.folder}: no shard of {self.split!r} has more than {length} tokens (it has "
                 f"{len(self)} in {len(self.shards)} shards); use a shorter context or more text"
             )
-        return rng.permutation(np.array(found, dtype=np.int64))
+        return np.array(found, dtype=np.int64)
 
-    def windows(self, length: int) -> int:
-        """About how many rows of ``length`` tokens there are in one epoch."""
-        return len(self._windows(length, 0, 0, True))
+    def _shuffled(self, length: int, aligned: bool, seed: int, epoch: int) -> NDArray[np.int64]:
+        windows = self._windows(length, aligned)
+        return np.random.default_rng([seed, epoch]).permutation(windows)
+
+    def windows(self, length: int, *, aligned: bool = True) -> int:
+        """How many rows of ``length`` tokens there are in one epoch."""
+        return len(self._windows(length, aligned))
 
     def batch(
         self,
@@ -102,8 +101,8 @@ class TokenDataset:
     ) -> NDArray[np.int64]:
         """The rows of one step, (batch / world, length + 1): inputs and the last target.
 
-        Rows are windows of packed stories, in a new random order in each epoch. Of ``world``
-        processes each has its part of the batch, and together they have the rows of one alone.
+        Rows are windows of packed stories, each once in an epoch, in a new random order. Of
+        ``world`` processes each has its part of the batch, together the rows of one alone.
 
         Args:
             batch: rows of all processes together.
@@ -119,15 +118,13 @@ class TokenDataset:
                 f"rank is {rank} of {world} with a batch of {batch}: expected a rank below the "
                 "number of processes, and a batch that they can share evenly"
             )
-        # Epochs differ by a few windows; which epoch a step is in goes by the first one alone.
-        per_epoch = len(self._windows(length, seed, 0, aligned))
+        windows = self.windows(length, aligned=aligned)
         share = batch // world
         first = step * batch + rank * share
         rows = np.empty((share, length + 1), dtype=np.int64)
         for row in range(share):
-            epoch, place = divmod(first + row, per_epoch)
-            windows = self._windows(length, seed, epoch, aligned)
-            shard, start = windows[place % len(windows)]
+            epoch, place = divmod(first + row, windows)
+            shard, start = self._order(length, aligned, seed, epoch)[place]
             rows[row] = self.shards[shard][start : start + length + 1]
         return rows
 
@@ -148,15 +145,12 @@ class TokenDataset:
             yield rows[:, :-1], rows[:, 1:]
 
 
-def _aligned(stories: NDArray[np.int64], skipped: int, length: int, end: int) -> list[int]:
+def _aligned(stories: NDArray[np.int64], length: int, end: int) -> list[int]:
     """Starts of rows: the first story not whole in the row before, or the rest of a long one."""
-    later = stories[stories >= skipped]
-    start = int(later[0]) if len(later) else 0
     starts: list[int] = []
+    start = 0
     while start < end:
         starts.append(start)
         story = int(stories[np.searchsorted(stories, start + length, side="right") - 1])
         start = story if story > start else start + length
-    if not starts or starts[-1] + 1 < end:  # the end of the shard, in a row that is cut anywhere
-        starts.append(end - 1)
     return starts

@@ -47,7 +47,7 @@ def find_files(inputs: Sequence[str | Path], *, leave_out: Path | None = None) -
         if leave_out is not None:
             away = leave_out.resolve()
             inside = [p for p in inside if away not in p.resolve().parents]
-        files = [p for p in inside if p.is_file() and _kind(p)]
+        files = [p for p in inside if p.is_file() and _kind(p) and not _is_report(p)]
         if not files:
             what = "no such file or folder" if not inside and not path.is_dir() else "no stories"
             raise FileMissing(
@@ -88,6 +88,11 @@ def read_stories(
         if isinstance(error, FileError):
             raise
         raise FileError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _is_report(path: Path) -> bool:
+    """Whether a file says of a corpus how it was made, so that a corpus can be an input."""
+    return path.name == "report.json" and path.with_name("train.jsonl.gz").exists()
 
 
 def _kind(path: Path) -> str:
