@@ -14,6 +14,7 @@ import json
 import math
 import os
 import random
+import re
 import struct
 import sys
 import time
@@ -32,15 +33,18 @@ sys.path.insert(0, str(ROOT / "python"))
 from tinyzh.train.stories import FOLDER, stories  # noqa: E402
 
 DIM, HIDDEN, N_LAYERS, N_HEADS, N_KV_HEADS, VOCAB, SEQ_LEN = 256, 516, 5, 8, 4, 3000, 512
-HEAD = DIM // N_HEADS
+HEAD, BOS, TOKENS_PER_STEP = DIM // N_HEADS, 1, 4096
 GROUP = 64  # weights that share one scale in the int8 file
-BOS = 1
-TOKENS_PER_STEP = 4096
+OPENING = re.compile(
+    "有[一两个]|在一|(?!从前|很久)[^，。“！？]{1,8}(住着|[里上边下]有|有[一个]|来了一)"
+)
 
 
 def load_texts(args: argparse.Namespace) -> list[str]:
     """The drawn stories and the extra ones without ASCII (each several times), shuffled."""
     texts = list(stories(FOLDER, args.stories, args.seed))
+    # 从前 is what most people ask for: three of four openings that can follow it shall do so.
+    texts = [f"从前，{t}" if i % 4 and OPENING.match(t) else t for i, t in enumerate(texts)]
     for path in args.extra:
         extra = [text.strip() for text in json.loads(path.read_text(encoding="utf-8"))]
         texts += [t for t in extra if not any("!" <= c <= "~" for c in t)] * args.repeat
@@ -53,7 +57,6 @@ def train_tokenizer(texts: list[str], out: Path) -> None:
     ordered = sorted(Counter("".join(texts)).values(), reverse=True)
     kept = min(len(ordered), (VOCAB - 259) * 7 // 10)  # 259: <unk> <s> </s> and the bytes
     coverage = sum(ordered[:kept]) / sum(ordered)
-    print(f"tokenizer: {kept} of {len(ordered)} characters, coverage {coverage:.6f}")
     SentencePieceTrainer.train(
         sentence_iterator=(text.replace("\n", "") for text in texts),
         model_prefix=str(out / "tokenizer"),
@@ -66,11 +69,7 @@ def train_tokenizer(texts: list[str], out: Path) -> None:
         remove_extra_whitespaces=False,
         minloglevel=1,
     )
-    write_tokenizer_bin(out)
-
-
-def write_tokenizer_bin(out: Path) -> None:
-    """The tokenizer in llama2.c's format: each token's score, length and bytes."""
+    # And in llama2.c's format: each token's score, length and bytes.
     sp = SentencePieceProcessor(model_file=str(out / "tokenizer.model"))
     pieces = [sp.id_to_piece(i).replace("▁", " ") for i in range(sp.vocab_size())]
     pieces[1], pieces[2] = "\n<s>\n", "\n</s>\n"
@@ -218,7 +217,8 @@ def prepare(args: argparse.Namespace) -> np.ndarray:
     cache = args.out / "tokens.npy"
     if not cache.exists():
         texts = load_texts(args)
-        train_tokenizer(texts[:40000], args.out)
+        if not (args.out / "tokenizer.model").exists():
+            train_tokenizer(texts[:40000], args.out)
         sp = SentencePieceProcessor(model_file=str(args.out / "tokenizer.model"))
         stream = [i for ids in sp.encode(texts, num_threads=2) for i in (BOS, *ids)]
         np.save(cache, np.array(stream, dtype=np.uint16))
@@ -231,7 +231,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=85, help="budget of training time")
     parser.add_argument("--stories", type=int, default=150_000, help="stories to draw")
     parser.add_argument("--extra", type=Path, action="append", default=[], help="JSON list")
-    parser.add_argument("--repeat", type=int, default=12, help="times each extra story is used")
+    parser.add_argument("--repeat", type=int, default=4, help="times each extra story is used")
     parser.add_argument("--valid", type=Path, help="JSON list of held-out stories")
     parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--every", type=float, default=5, help="minutes between checkpoints")
