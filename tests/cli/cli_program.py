@@ -24,12 +24,12 @@ Cli = Callable[..., Result]
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """This process's, with the package on the path and nothing that steers colours or locale."""
+    """This process's, with the package on the path and nothing that steers colours or Python."""
     package = Path(tinyzh.__file__).parents[1]
     kept = {
         k: v
         for k, v in os.environ.items()
-        if not k.startswith(("LC_", "LANG", "NO_COLOR", "PYTHONUTF8", "PYTHONIOENCODING"))
+        if not k.startswith(("LC_", "LANG", "NO_COLOR", "PYTHON"))
     }
     return {**kept, "PYTHONPATH": str(package), "TERM": "xterm", **changes}
 

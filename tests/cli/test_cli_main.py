@@ -205,6 +205,21 @@ def test_a_reader_who_leaves_ends_it_quietly(tiny_path: Path) -> None:
     assert process.wait(timeout=30) == 141
 
 
+def test_nobody_reads_the_help() -> None:
+    """What argparse has written is still in a buffer when main ends."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    result = subprocess.run(
+        [*PROGRAM, "generate", "--help"],
+        env=environment(),
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        timeout=30,
+    )
+    os.close(theirs)
+    assert (result.returncode, result.stderr) == (141, b"")
+
+
 def test_ctrl_c_ends_the_line(slow_path: Path) -> None:
     process = subprocess.Popen(
         [*PROGRAM, "generate", "从前", "-m", slow_path, "--stories", "100000", "--seed", "1"],

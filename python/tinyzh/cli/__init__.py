@@ -12,13 +12,13 @@ from collections.abc import Sequence
 
 from .. import _core
 from ..errors import InvalidArgument, TinyzhError
-from . import bench, convert, generate, info, run, score, tokenize
+from . import bench, convert, generate, info, run, score, tokenize, train
 from .arguments import Parser, UsageError
 from .terminal import Terminal
 
 __all__ = ["main"]
 
-_COMMANDS = (generate, run, score, tokenize, info, convert, bench)
+_COMMANDS = (generate, run, score, tokenize, info, convert, bench, train)
 
 _WELCOME = f"""\
 tinyzh {_core.__version__}: small story models, above all Chinese ones / 小故事模型，中文优先
@@ -54,7 +54,11 @@ def _dispatch(arguments: Sequence[str], terminal: Terminal) -> int:
     if arguments[:1] == [run.NAME] and arguments[1:2] not in (["-h"], ["--help"]):
         run.run(run.parse(arguments[1:]), terminal)
         return 0
-    args = _parser().parse_args(arguments)
+    try:
+        args = _parser().parse_args(arguments)
+    except SystemExit:  # how argparse ends after the --help of a command
+        terminal.flush()
+        return 0
     if args.version:
         terminal.line(f"tinyzh {_core.__version__} (numerics {_core.numerics_version})")
         return 0
@@ -76,8 +80,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         return _dispatch(list(sys.argv[1:] if argv is None else argv), terminal)
-    except SystemExit as end:  # argparse, after --help of a command
-        return end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt:
         terminal.interrupted()
         return 130

@@ -63,6 +63,10 @@ class Terminal:
         self._out.flush()
         self.line_open = False
 
+    def flush(self) -> None:
+        """Sends off what others have written to standard output."""
+        self._out.flush()
+
     def end_line(self) -> None:
         """Makes sure that what follows begins on a fresh line."""
         self.progress("")
