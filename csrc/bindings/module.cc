@@ -3,16 +3,17 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <charconv>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 
 #include "base/error.h"
+#include "base/process.h"
 #include "base/thread_pool.h"
 #include "engine/engine.h"
 #include "io/checkpoint.h"
@@ -30,21 +31,30 @@ namespace tinyzh {
 namespace {
 
 // The GIL let go of, and the number of threads that are without it.  A thread that comes back for it when
-// the interpreter is already going is killed, which C++ answers with an abort: so the package waits, at
-// exit, until none is away.
+// the interpreter is already going is killed, which C++ answers with an abort.  So the package, at exit,
+// waits until none is away, and from then on none leaves.
 std::atomic<int> threads_away{0};
+bool all_stay = false;  // guarded by the GIL
 
 class Away {
  public:
-  Away() = default;
+  Away() {
+    if (!all_stay) release_.emplace();
+  }
 
  private:
   struct Count {
     Count() { ++threads_away; }
     ~Count() { --threads_away; }
   } count_;
-  py::gil_scoped_release release_;  // the last to be made, the first to go
+  std::optional<py::gil_scoped_release> release_;  // the last to be made, the first to go
 };
+
+bool stay_from_now_on() {
+  if (threads_away == 0) all_stay = true;
+  return all_stay;
+}
+
 using NoGil = py::call_guard<Away>;
 using FloatArray = py::array_t<float>;
 
@@ -151,8 +161,8 @@ py::dict checkpoint_dict(const Checkpoint& checkpoint, size_t file_bytes) {
 // lock they hold, would wait for ever.  What was opened before the fork is therefore left where it is.
 template <class T>
 std::shared_ptr<T> owned(T* object, void (*destroy)(T*)) {
-  return {object, [destroy, process = ::getpid()](T* o) {
-    if (process == ::getpid()) destroy(o);
+  return {object, [destroy, process = process_id()](T* o) {
+    if (process == process_id()) destroy(o);
   }};
 }
 
@@ -429,7 +439,8 @@ PYBIND11_MODULE(_core, m) {
   m.def("count_tokenizer_entries", [](const py::bytes& data, const std::string& name) {
     return count_tokenizer_entries(bytes_of(data), name);
   }, "data"_a, "name"_a, "Number of pieces in a tokenizer.bin.");
-  m.def("threads_away", [] { return threads_away.load(); }, "Threads inside a call that has let go of the GIL.");
+  m.def("stay_from_now_on", &stay_from_now_on,
+        "Calls keep the GIL from now on; False, and no change, while a thread is in one that has let go of it.");
   m.def("default_threads", &default_threads, "Physical cores this process may use.");
   m.def("instruction_sets", [] {
     std::vector<std::string> names;

@@ -23,7 +23,7 @@ bool rounds_to_nearest() {
 
 TEST_CASE("fp_env: standard inside, the caller's settings outside") {
   const auto before = floating_point_word();
-  for (const Unusual setting : unusual_settings()) {
+  for (const Unusual& setting : unusual_settings()) {
     CAPTURE(setting.name);
     const UnusualFloatingPoint unusual(setting);
     const auto theirs = floating_point_word();
@@ -45,7 +45,7 @@ TEST_CASE("fp_env: standard inside, the caller's settings outside") {
 }
 
 TEST_CASE("fp_env: the workers of a pool are standard, whoever made them") {
-  for (const Unusual setting : unusual_settings()) {
+  for (const Unusual& setting : unusual_settings()) {
     CAPTURE(setting.name);
     const UnusualFloatingPoint unusual(setting);
     ThreadPool pool(3);

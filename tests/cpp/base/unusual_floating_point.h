@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #if defined(__x86_64__)
@@ -25,7 +26,7 @@ inline constexpr uint64_t kFlush = 1u << 24, kUp = 1u << 22, kDown = 2u << 22, k
 #endif
 
 struct Unusual {
-  const char* name;
+  std::string name;
   uint64_t bits;
 };
 inline std::vector<Unusual> unusual_settings() {
