@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import torch
@@ -34,7 +35,7 @@ class Workers:
         return self.rank == 0
 
     @contextlib.contextmanager
-    def joined(self, device: torch.device) -> object:  # type: ignore[misc]
+    def joined(self, device: torch.device) -> Iterator[None]:
         """Connected to the others inside of the block."""
         if self.count > 1:
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")

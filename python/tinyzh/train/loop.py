@@ -30,6 +30,7 @@ from .clock import Clock
 from .config import Run
 from .device import Workers, autocast, choose_device, resolve
 from .errors import TrainingError
+from .evaluate import measure
 from .log import Log
 from .model import Llama
 from .optimizer import Average, Optimizer, learning_rate
@@ -300,9 +301,8 @@ class _Trainer:
             self.losses = {"valid_loss": self._valid_loss()}
             with storyteller.opened(self.model, self.tokenizer) as engine:
                 if self.texts:
-                    self.losses["bits_per_character"] = storyteller.bits_per_character(
-                        engine, self.texts
-                    )
+                    measured = measure(engine, self.texts)
+                    self.losses["bits_per_character"] = measured.bits_per_character
                 stories = storyteller.tell(engine, self.settings.prompts, self.settings.seed)
             self.model.train()
         title = f"step {self.step:,}, {self.clock.trained / 60:.1f} minutes"

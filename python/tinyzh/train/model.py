@@ -1,4 +1,4 @@
-"""The Llama architecture in PyTorch, written to be read; ``csrc/model/forward.cc`` computes the same.
+"""The Llama architecture in PyTorch, written to be read; ``csrc/model/`` computes the same.
 
 Letters in shapes: B sequences, T positions, D ``dim``, H ``hidden_dim``, V ``vocab_size``, N query
 heads, K key/value heads, S head size (D / N).

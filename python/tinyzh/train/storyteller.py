@@ -11,16 +11,16 @@ from ..model import Model as Engine
 from .binary import write_bin
 from .model import Llama
 
-__all__ = ["bits_per_character", "opened", "tell"]
+__all__ = ["opened", "tell"]
 
 
 @contextmanager
-def opened(model: Llama, tokenizer: Path) -> Iterator[Engine]:
+def opened(model: Llama, tokenizer: Path, dtype: str = "auto") -> Iterator[Engine]:
     """The model in the C++ engine."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.bin")
         write_bin(model, path)
-        with Engine(path, tokenizer=tokenizer) as engine:
+        with Engine(path, tokenizer=tokenizer, dtype=dtype) as engine:
             yield engine
 
 
@@ -28,12 +28,3 @@ def tell(engine: Engine, prompts: Sequence[str], seed: int) -> list[str]:
     """A story for each prompt, at temperature 0.8; one seed tells the same as the model learns."""
     stories = engine.generate_many(prompts, temperature=0.8, top_p=1.0, seed=seed, echo=True)
     return [story.read() for story in stories]
-
-
-def bits_per_character(engine: Engine, texts: Sequence[str]) -> float:
-    """Of all the texts together; each one after BOS, its ending not counted."""
-    characters = bits = 0.0
-    for text in texts:
-        characters += len(text)
-        bits += engine.score(text).bits_per_character * len(text)
-    return bits / max(characters, 1.0)

@@ -1,0 +1,102 @@
+"""How well a model knows a text, measured by the engine that runs it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidArgument
+from ..model import Model
+from .reading import find_files, read_stories
+
+__all__ = ["Measured", "evaluate", "measure"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of all stories together; each stands after BOS, and its ending is not counted."""
+
+    stories: int
+    characters: int
+    tokens: int
+    loss: float  #: nats a token
+    perplexity: float  #: e to the loss
+    bits_per_character: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        return (
+            f"stories             {self.stories:,}\n"
+            f"characters          {self.characters:,}\n"
+            f"tokens              {self.tokens:,}\n"
+            f"loss                {self.loss:.4f}\n"
+            f"perplexity          {self.perplexity:.4f}\n"
+            f"bits per character  {self.bits_per_character:.4f}"
+        )
+
+
+def measure(
+    model: Model,
+    texts: Sequence[str],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Measured:
+    """Scores texts with an open model."""
+    nats, characters, tokens = 0.0, 0, 0
+    for done, text in enumerate(texts):
+        progress(done, len(texts))
+        score = model.score(text)
+        nats -= score.total
+        characters += len(text)
+        tokens += len(score.token_ids)
+    if not tokens:
+        raise InvalidArgument("no text to measure on")
+    loss = nats / tokens
+    return Measured(
+        len(texts), characters, tokens, loss, math.exp(loss), nats / math.log(2) / characters
+    )
+
+
+def evaluate(
+    model: str | Path,
+    texts: Sequence[str | Path],
+    *,
+    tokenizer: Path | None = None,
+    dtype: str = "auto",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Measured:
+    """Measures a model on the stories of files.
+
+    Args:
+        model: a llama2.c checkpoint, or a run of `tinyzh train model`: its folder or checkpoint.pt.
+        texts: files, folders and globs, as for `tinyzh train corpus`.
+        tokenizer: None: found beside the model.
+    """
+    stories = [text.strip() for path in find_files(texts) for text in read_stories(path)]
+    with _opened(Path(model), tokenizer, dtype) as engine:
+        return measure(engine, [text for text in stories if text], progress)
+
+
+@contextmanager
+def _opened(path: Path, tokenizer: Path | None, dtype: str) -> Iterator[Model]:
+    if not path.is_dir() and path.suffix != ".pt":
+        with Model(path, tokenizer=tokenizer, dtype=dtype) as model:
+            yield model
+        return
+    from .extra import require
+
+    require("torch")
+    from .checkpoint import Checkpoint
+    from .pipeline import find_tokenizer
+    from .storyteller import opened
+
+    folder = path if path.is_dir() else path.parent
+    with opened(Checkpoint.load(path).model(), tokenizer or find_tokenizer(folder), dtype) as model:
+        yield model
