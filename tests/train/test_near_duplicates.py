@@ -34,6 +34,19 @@ def test_other_stories_stay() -> None:
     assert near_duplicates(KEYS + rewritten, 0.7) == []
 
 
+def test_the_similarity_decides() -> None:
+    first, other = KEYS[0], KEYS[1] * 2
+
+    def sharing(part: float) -> str:
+        """The beginning of the first story, and something else: a similarity of p / (2 - p)."""
+        cut = round(part * len(first))
+        return first[:cut] + other[: len(first) - cut]
+
+    assert near_duplicates([first, sharing(0.88)], 0.7) == [1]  # 0.77
+    assert near_duplicates([first, sharing(0.77)], 0.7) == []  # 0.61
+    assert near_duplicates([first, sharing(0.77)], 0.5) == [1]
+
+
 def test_of_many_copies_one_stays() -> None:
     copies = [changed(KEYS[0], 1, seed) for seed in range(40)]
     assert near_duplicates([KEYS[1], *copies, KEYS[2]], 0.7) == list(range(2, 41))
