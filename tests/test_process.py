@@ -50,9 +50,14 @@ ENDS = {
     "falls off the end": "",
     "sys.exit": "sys.exit(0)",
     "in a with block": "model.__enter__(); sys.exit(0)",
-    "with a reader in a daemon thread": """
-import threading
-threading.Thread(target=story.read, daemon=True).start()
+    "with daemon threads inside the core": """
+import contextlib, threading
+def score():
+    with contextlib.suppress(tinyzh.GenerationError):
+        while True:
+            model.logits([1] * 1000)
+for work in [story.read, *(other.read for other in more), score, score, score]:
+    threading.Thread(target=work, daemon=True).start()
 """,
     "in a task that is under way": """
 import asyncio

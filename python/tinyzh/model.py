@@ -318,6 +318,7 @@ class Model:
 
     def _logprobs(self, ids: list[int]) -> NDArray[np.float32]:
         self._check_usable()
+        _import_numpy()
         return self._engine.token_logprobs(ids)
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
@@ -331,6 +332,7 @@ class Model:
         checked, context = self._checked("ids", ids), self._config.seq_len
         if len(checked) > context:  # before memory is taken for the result
             raise ContextFull(f"{len(checked)} tokens do not fit the model's context of {context}")
+        _import_numpy()
         return self._engine.logits(checked)
 
     # ---- looking ------------------------------------------------------------------------------
@@ -444,11 +446,20 @@ class Model:
             )
 
 
+def _import_numpy() -> None:
+    """Before the core does, at its first array.
+
+    Importing runs Python, and a daemon thread that is in Python when the interpreter goes is killed:
+    no harm, unless there is C++ further up on its stack.
+    """
+    import numpy  # noqa: F401
+
+
 @atexit.register
 def _close_all() -> None:
     """Before the interpreter goes, so that no thread comes back from the core when it is gone."""
     for model in list(_open_models):
         model.close()
     patience = time.monotonic() + 5
-    while _core.threads_away() > 0 and time.monotonic() < patience:
+    while not _core.stay_from_now_on() and time.monotonic() < patience:
         time.sleep(0.001)
