@@ -57,7 +57,7 @@ def test_importing_it_is_cheap() -> None:
         [sys.executable, "-c", script], env=environment(), capture_output=True, text=True
     ).stdout.split()
     assert "tinyzh.cli.generate" in loaded
-    assert not {"numpy", "sentencepiece", "asyncio"} & set(loaded)
+    assert not {"numpy", "sentencepiece", "asyncio", "concurrent.futures"} & set(loaded)
 
 
 # ---- errors -----------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -154,6 +153,8 @@ def _many(model: Model, prompt: list[int], streams: int) -> float:
 
 def _bandwidth(threads: list[int], effort: _Effort) -> dict[int, float]:
     """Bytes a second that memory gives to so many threads."""
+    from concurrent.futures import ThreadPoolExecutor
+
     import numpy as np
 
     words = np.ones(effort.bandwidth_bytes // 8, dtype=np.int64)
