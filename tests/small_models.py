@@ -13,8 +13,8 @@ from checkpoints import Shape
 #: The characters of the small model's vocabulary, behind 259 ids for <unk>, BOS, EOS and the bytes.
 CHARACTERS = " 从前有一只小兔子，它住在森林里。“”！？天地abcdefgh"
 TINY = Shape(32, 61, 2, 4, 2, 259 + len(CHARACTERS), 128, tied=False)
-#: Slow enough for something to happen while it runs: about half a second for its whole context.
-SLOW = Shape(256, 700, 4, 8, 8, 259 + len(CHARACTERS), 1024, tied=False)
+#: Slow enough for something to happen while it runs: some seconds for its whole context.
+SLOW = Shape(256, 700, 4, 8, 8, 259 + len(CHARACTERS), 4096, tied=False)
 
 
 #: Token ids -> a model that says them.

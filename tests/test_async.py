@@ -14,7 +14,7 @@ import pytest
 from tinyzh import GenerationError, Model
 
 LONG: dict[str, Any] = {"min_new_tokens": 10**6, "seed": 1}
-SOON = 0.4
+SOON = 1.0  # seconds, for a busy machine
 
 
 def test_async_for_gives_the_text(tiny: Model) -> None:
@@ -132,7 +132,7 @@ def test_timeout_in_the_queue(slow: Model) -> None:
 
 def test_timeout_while_running(slow: Model) -> None:
     async def main() -> None:
-        story = slow.generate("从前", timeout=0.1, **LONG)
+        story = slow.generate("从前", timeout=0.4, **LONG)
         assert await story.aread() == story.text != ""
         assert story.finish_reason == "timeout"
 
@@ -192,7 +192,8 @@ import asyncio, gc, sys, tinyzh, weakref
 
 model = tinyzh.Model(sys.argv[1])
 for dropped in (True, False):
-    story = model.generate("从前", min_new_tokens=10**6, seed=1)
+    length = 10**6 if dropped else 300
+    story = model.generate("从前", min_new_tokens=length, max_new_tokens=length, seed=1)
     loop = asyncio.new_event_loop()
     task = loop.create_task(story.aread())
     task._log_destroy_pending = False
@@ -206,7 +207,7 @@ for dropped in (True, False):
         assert weak() is None
         after = model.generate("从前", max_new_tokens=1, seed=1)
         after.wait()
-        assert after.stats().queue_seconds < 0.4
+        assert after.stats().queue_seconds < 1
     else:                        # or the engine goes on
         story.wait()
         assert story.finish_reason == "length", story.finish_reason

@@ -449,7 +449,7 @@ class Model:
 def _import_numpy() -> None:
     """Before the core does, at its first array.
 
-    Importing runs Python, and a daemon thread that is in Python when the interpreter goes is killed:
+    Importing runs Python, and a daemon thread that runs Python when the interpreter goes is killed:
     no harm, unless there is C++ further up on its stack.
     """
     import numpy  # noqa: F401
