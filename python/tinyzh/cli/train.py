@@ -310,7 +310,7 @@ def _tell_result(result: Any, out: Path, terminal: Terminal) -> None:
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "run", type=Path, metavar="RUN", help=both("folder of the run", "训练结果文件夹")
+        "source", type=Path, metavar="RUN", help=both("folder of the run", "训练结果文件夹")
     )
     _add_out(parser, "the file, or the folder for hf", "输出文件；hf 为文件夹")
     parser.add_argument(
@@ -348,7 +348,7 @@ def _export(args: argparse.Namespace, terminal: Terminal) -> None:
     from ..train.export import export
 
     for path in export(
-        args.run,
+        args.source,
         args.out,
         args.format,
         group_size=args.group_size,

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from .. import _core
+from ..config import Config
 from .atomic import replacing
 from .model import Llama
 
-__all__ = ["Format", "stacked", "write_bin"]
+__all__ = ["Format", "read_bin", "stacked", "write_bin"]
 
 Format = Literal["v0", "v1", "v2"]
 
@@ -73,3 +75,28 @@ def _write_v0(model: Llama, path: Path) -> None:
             file.write(values.astype("<f4").tobytes())
         if c.tied:
             file.write(tables)
+
+
+@torch.no_grad()
+def read_bin(path: Path) -> Llama:
+    """A checkpoint of any version as a model to train or to export; int8 weights become fp32."""
+    config = Config.from_checkpoint(_core.read_checkpoint(str(path)))
+    model = Llama(config)
+    weights = dict(model.named_parameters())
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder, "v0.bin")
+        _core.convert(str(path), str(plain), "v0", 0, None)
+        values = np.fromfile(plain, "<f4", offset=28)
+    at = 0
+    for name, shape in [(name, array.shape) for name, array in stacked(model).items()]:
+        if name == "wcls":
+            at += config.seq_len * config.head_size  # past the tables of RoPE
+        size = int(np.prod(shape))
+        array = torch.from_numpy(values[at : at + size].reshape(shape))
+        at += size
+        if name in _LAYER_TENSORS:
+            for i, layer in enumerate(array):
+                weights[f"layers.{i}.{_LAYER_TENSORS[name]}.weight"].copy_(layer)
+        else:
+            weights[f"{name}.weight"].copy_(array)
+    return model

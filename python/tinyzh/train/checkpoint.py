@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class Checkpoint:
     average: dict[str, Tensor] | None = None  #: of the weights, where the run keeps one
     optimizer: dict[str, Any] = field(default_factory=dict)
     losses: dict[str, float] = field(default_factory=dict)  #: of the last evaluation
+    recent: list[float] = field(default_factory=list)  #: losses of steps not yet in the log
 
     def save(self, path: Path) -> None:
         """Replaces the file."""
@@ -50,7 +52,14 @@ class Checkpoint:
             version = state.pop("version")
             run = Run.from_dict(state.pop("run"), str(path))
             checkpoint = cls(run=run, **state)
-        except (RuntimeError, EOFError, KeyError, TypeError, AttributeError, ValueError) as error:
+        except (
+            pickle.UnpicklingError,
+            RuntimeError,
+            EOFError,
+            LookupError,
+            TypeError,
+            ValueError,
+        ) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise TrainingError(f"{path}: not a checkpoint of `tinyzh train`: {reason}") from None
         if version != _VERSION:

@@ -6,6 +6,7 @@ wk change places accordingly.
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ def fast_tokenizer(path: Path) -> dict[str, Any]:
     A merge of two pieces is one that the vocabulary has whole; better scores come first.
     """
     sp = require("sentencepiece").SentencePieceProcessor(model_file=str(path))
-    model = _sentencepiece_settings(path)
+    rules = _normaliser(path)
     pieces = [sp.id_to_piece(i) for i in range(sp.vocab_size())]
     ids = {piece: i for i, piece in enumerate(pieces)}
     ordinary = [
@@ -148,7 +149,13 @@ def fast_tokenizer(path: Path) -> dict[str, Any]:
     merges.sort(key=lambda merge: merge[:3])
     special = [i for i in range(len(pieces)) if sp.is_control(i) or sp.is_unknown(i)]
     spaces: list[dict[str, Any]] = []
-    if model["add_dummy_prefix"]:
+    if rules.precompiled_charsmap:
+        charsmap = base64.b64encode(rules.precompiled_charsmap).decode()
+        spaces.append({"type": "Precompiled", "precompiled_charsmap": charsmap})
+    if rules.remove_extra_whitespaces:
+        spaces.append({"type": "Strip", "strip_left": True, "strip_right": True})
+        spaces.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
+    if rules.add_dummy_prefix:
         spaces.append({"type": "Prepend", "prepend": "▁"})
     spaces.append({"type": "Replace", "pattern": {"String": " "}, "content": "▁"})
     decoders: list[dict[str, Any]] = [
@@ -156,7 +163,7 @@ def fast_tokenizer(path: Path) -> dict[str, Any]:
         {"type": "ByteFallback"},
         {"type": "Fuse"},
     ]
-    if model["add_dummy_prefix"]:
+    if rules.add_dummy_prefix:
         decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
     return {
         "version": "1.0",
@@ -206,7 +213,8 @@ def fast_tokenizer(path: Path) -> dict[str, Any]:
     }
 
 
-def _sentencepiece_settings(path: Path) -> dict[str, bool]:
+def _normaliser(path: Path) -> Any:
+    """What a SentencePiece model does to a text first."""
     proto = require("sentencepiece.sentencepiece_model_pb2").ModelProto()
     proto.ParseFromString(path.read_bytes())
-    return {"add_dummy_prefix": proto.normalizer_spec.add_dummy_prefix}
+    return proto.normalizer_spec

@@ -132,6 +132,7 @@ class _Trainer:
         self.optimizer = Optimizer(self.model, settings, device)
         self.step, self.clock = 0, Clock(0.0)
         self.losses: dict[str, float] = {}
+        self.recent: list[Tensor] = []  # losses of the steps since the last row of the log
         self._restore(resume)
         out.mkdir(parents=True, exist_ok=True)
         self.objective: Any = Objective(self.model)
@@ -168,6 +169,7 @@ class _Trainer:
                 self.average.weights[name].copy_(weight)
         self.step, self.clock = saved.step, Clock(saved.trained)
         self.losses = saved.losses
+        self.recent = [torch.tensor(loss, device=self.device) for loss in saved.recent]
 
     # ---- one step -----------------------------------------------------------------------------
 
@@ -214,7 +216,6 @@ class _Trainer:
         first, every = self.workers.first, self.settings.evaluations
         log = Log(self.out, self.step) if first else None
         evaluated = math.floor(self.progress() * every + 1e-9)  # evaluations that lie behind
-        recent: list[Tensor] = []
         counted = [0.0, 0.0]  # seconds and tokens since the last row of the log
         last_save = time.monotonic()
         stopped = False
@@ -222,9 +223,9 @@ class _Trainer:
         while not stopped and (progress := self.progress()) < 1:
             self.clock.start()
             rate = learning_rate(self.settings, self.step, progress)
-            recent.append(self.one_step(progress))
+            self.recent.append(self.one_step(progress))
             if self.device.type != "cpu":
-                recent[-1].item()  # wait for the device, or there is nothing to measure
+                self.recent[-1].item()  # wait for the device, or there is nothing to measure
             counted[0] += self.clock.stop()
             counted[1] += self.tokens_a_step
             self.clock.trained, stopped = self.workers.agree(
@@ -233,8 +234,8 @@ class _Trainer:
             progress = self.progress()
             due = every > 0 and (progress >= 1 or progress * every + 1e-9 >= evaluated + 1)
             if self.step % LOG_EVERY == 0 or due or progress >= 1:
-                row = self._row(rate, recent, counted)
-                recent, counted = [], [0.0, 0.0]
+                row = self._row(rate, counted)
+                self.recent, counted = [], [0.0, 0.0]
                 if due:
                     evaluated = math.floor(progress * every + 1e-9)
                     report(progress, "evaluating")
@@ -260,10 +261,8 @@ class _Trainer:
         """Over all workers."""
         return self.settings.batch * self.settings.length
 
-    def _row(
-        self, rate: float, recent: Sequence[Tensor], counted: Sequence[float]
-    ) -> dict[str, float]:
-        loss = self.workers.mean(torch.stack(list(recent)).mean()).item()
+    def _row(self, rate: float, counted: Sequence[float]) -> dict[str, float]:
+        loss = self.workers.mean(torch.stack(self.recent).mean()).item()
         if not math.isfinite(loss):
             raise TrainingError(
                 f"the loss is {loss} at step {self.step}: set a lower lr or precision=float32 and "
@@ -288,6 +287,7 @@ class _Trainer:
             average=self.average.weights if self.average else None,
             optimizer=self.optimizer.state_dict(),
             losses=self.losses,
+            recent=[loss.item() for loss in self.recent],
         ).save(self.out / NAME)
 
     # ---- evaluation ---------------------------------------------------------------------------

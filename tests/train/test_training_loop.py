@@ -1,0 +1,165 @@
+"""The loop: it learns, it goes on as if it had never stopped, it says what is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="trains; pip install 'tinyzh[train]'")
+
+from tinyzh.errors import InvalidArgument  # noqa: E402
+from tinyzh.train.checkpoint import Checkpoint  # noqa: E402
+from tinyzh.train.clock import Clock  # noqa: E402
+from tinyzh.train.config import Run  # noqa: E402
+from tinyzh.train.errors import TrainingError  # noqa: E402
+from tinyzh.train.log import read_table  # noqa: E402
+from tinyzh.train.loop import Result, train  # noqa: E402
+from tinyzh.train.optimizer import learning_rate  # noqa: E402
+
+from tiny_runs import SHAPE, TOKENIZER, Counting, tiny_run  # noqa: E402
+
+
+def go(run: Run, out: Path, data: Counting | None = None, resume: bool = False) -> Result:
+    return train(run, out, data or Counting(), Counting(), TOKENIZER, resume=resume)
+
+
+def losses(out: Path) -> list[tuple[float, float]]:
+    return [(row["step"], row["train_loss"]) for row in read_table(out / "log.csv")]
+
+
+def test_it_learns_to_count(tmp_path: Path) -> None:
+    result = go(tiny_run(steps=150, evaluations=1), tmp_path)
+    assert result.finished
+    assert result.tokens == 150 * 4 * 16
+    assert result.losses["valid_loss"] < 0.5  # the next number; ln 640 = 6.5 at the beginning
+    first, last = losses(tmp_path)[0], losses(tmp_path)[-1]
+    assert last[1] < first[1] / 4
+
+
+FULL = {
+    "dropout": 0.2,
+    "ema": 0.9,
+    "accumulate": 2,
+    "long_every": 3,
+    "optimizer": "muon",
+}
+
+
+@pytest.mark.parametrize("changes", [{}, FULL], ids=["plain", "everything"])
+def test_an_interrupted_run_ends_with_the_same_bits(
+    tmp_path: Path, changes: dict[str, object]
+) -> None:
+    run = tiny_run(length=16, batch=8, steps=13, **changes)
+    go(run, tmp_path / "whole")
+    interrupted = Counting(signal_at=4)
+    result = go(run, tmp_path / "parts", interrupted)
+    assert not result.finished
+    assert result.step == 5
+    assert interrupted.steps == [0, 1, 2, 3, 4]
+    rest = Counting()
+    assert go(run, tmp_path / "parts", rest, resume=True).finished
+    assert rest.steps == [5, 6, 7, 8, 9, 10, 11, 12]
+
+    whole, parts = Checkpoint.load(tmp_path / "whole"), Checkpoint.load(tmp_path / "parts")
+    for name, weight in whole.weights.items():
+        assert torch.equal(weight, parts.weights[name]), name
+    if "ema" in changes:
+        assert whole.average is not None
+        assert parts.average is not None
+        for name, weight in whole.average.items():
+            assert torch.equal(weight, parts.average[name]), name
+            assert not torch.equal(weight, whole.weights[name]), name
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    assert whole.losses == parts.losses
+
+
+def test_the_signal_handlers_are_put_back(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    go(tiny_run(), tmp_path, Counting(signal_at=1))
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_run_is_not_begun_over_another(tmp_path: Path) -> None:
+    go(tiny_run(steps=2), tmp_path)
+    with pytest.raises(TrainingError, match="there is a run already: --resume"):
+        go(tiny_run(steps=4), tmp_path)
+    wider = dataclasses.replace(SHAPE, dim=24)
+    with pytest.raises(TrainingError, match="a model of another shape"):
+        go(tiny_run(wider, steps=4), tmp_path, resume=True)
+    with pytest.raises(TrainingError, match="trained with adamw: set optimizer=adamw"):
+        go(tiny_run(steps=4, optimizer="muon"), tmp_path, resume=True)
+
+
+def test_a_longer_budget_goes_on(tmp_path: Path) -> None:
+    go(tiny_run(steps=3), tmp_path)
+    more = Counting()
+    assert go(tiny_run(steps=6), tmp_path, more, resume=True).step == 6
+    assert more.steps == [3, 4, 5]
+
+
+def test_a_budget_of_minutes(tmp_path: Path) -> None:
+    result = go(tiny_run(steps=0, minutes=0.5 / 60, evaluations=1), tmp_path)
+    assert result.finished
+    assert 0.5 <= result.trained < 2
+    assert Checkpoint.load(tmp_path).trained == result.trained
+
+
+def test_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(b"nothing of the kind")
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt: not a checkpoint"):
+        Checkpoint.load(tmp_path)
+
+
+def test_batches_must_fit(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="batch is 4, which makes 4 sequences of 16"):
+        go(tiny_run(accumulate=3), tmp_path)
+    with pytest.raises(InvalidArgument, match="makes 0 sequences of 32 tokens"):
+        go(tiny_run(batch=1, long_every=2), tmp_path)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"the loss is nan at step \d+: set a lower lr"):
+        go(tiny_run(steps=40, lr=1.0, min_lr=1.0, warmup=0, grad_clip=0, beta2=0.0), tmp_path)
+
+
+def test_what_a_run_leaves(tmp_path: Path) -> None:
+    train(tiny_run(), tmp_path, Counting(), Counting(), TOKENIZER, texts=["从前有一只小兔子。"])
+    rows = read_table(tmp_path / "log.csv")
+    assert [row["step"] for row in rows] == [6, 10, 12]
+    assert [("valid_loss" in row, "bits_per_character" in row) for row in rows] == [
+        (True, True),
+        (False, False),
+        (True, True),
+    ]
+    assert rows[-1]["tokens"] == 12 * 64
+    stories = (tmp_path / "samples.txt").read_text(encoding="utf-8")
+    assert stories.count("## step ") == 2
+    assert stories.count("从前") >= 2
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "checkpoint.pt", "log.csv", "loss.png", "samples.txt",
+    ]  # fmt: skip
+
+
+def test_learning_rate() -> None:
+    settings = tiny_run(warmup=9, lr=1.0, min_lr=0.1).training
+    assert learning_rate(settings, 0, 0.0) == pytest.approx(0.1)
+    assert learning_rate(settings, 4, 0.0) == pytest.approx(0.5)
+    assert learning_rate(settings, 9, 0.0) == pytest.approx(1.0)
+    assert learning_rate(settings, 500, 0.5) == pytest.approx(0.55)
+    assert learning_rate(settings, 999, 1.0) == pytest.approx(0.1)
+
+
+def test_a_pause_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    clock = Clock(50.0)
+    for seconds in (20.0, 1.0, 1.0, 600.0, 1.0):  # the first one compiles
+        clock.start()
+        now[0] += seconds
+        clock.stop()
+    assert clock.trained == 50.0 + 1.0 + 1.0 + 3.0 + 1.0
