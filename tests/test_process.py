@@ -229,6 +229,23 @@ def test_a_model_that_does_not_open_leaves_nothing_either(tiny_path: Path, tmp_p
     assert (count("task"), count("fd")) == before
 
 
+def test_dropping_an_engine_that_is_calling_python(slow_path: Path) -> None:
+    """Its thread waits for the GIL to wake a reader, and who drops it waits for its thread."""
+    code = """
+import sys, time, tinyzh
+for _ in range(30):
+    model = tinyzh.Model(sys.argv[1], threads=1)
+    story = model.generate("从前", min_new_tokens=10**6)
+    story._request.set_waker(lambda: sum(range(10000)))
+    next(story)
+    sum(range(100000))           # with the GIL, while tokens come
+    del model, story
+print("done")
+"""
+    run = python(code, slow_path)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "done\n", "")
+
+
 def test_the_library_prints_nothing(tiny_path: Path) -> None:
     code = """
 import sys, tinyzh
