@@ -11,6 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="trains; pip install 'tinyzh[train]'")
 
+from tiny_runs import SHAPE, TOKENIZER, Counting, tiny_run  # noqa: E402
 from tinyzh.errors import InvalidArgument  # noqa: E402
 from tinyzh.train.checkpoint import Checkpoint  # noqa: E402
 from tinyzh.train.clock import Clock  # noqa: E402
@@ -19,8 +20,6 @@ from tinyzh.train.errors import TrainingError  # noqa: E402
 from tinyzh.train.log import read_table  # noqa: E402
 from tinyzh.train.loop import Result, train  # noqa: E402
 from tinyzh.train.optimizer import learning_rate  # noqa: E402
-
-from tiny_runs import SHAPE, TOKENIZER, Counting, tiny_run  # noqa: E402
 
 
 def go(run: Run, out: Path, data: Counting | None = None, resume: bool = False) -> Result:

@@ -13,8 +13,15 @@ from tinyzh.train.config import Run, Training
 
 TOKENIZER = Path(__file__).parents[1] / "data" / "zh.model"
 SHAPE = Config(
-    dim=16, hidden_dim=21, n_layers=2, n_heads=4, n_kv_heads=2, vocab_size=640, seq_len=32, tied=True
-)  # fmt: skip
+    dim=16,
+    hidden_dim=21,
+    n_layers=2,
+    n_heads=4,
+    n_kv_heads=2,
+    vocab_size=640,
+    seq_len=32,
+    tied=True,
+)
 
 
 def tiny_run(shape: Config = SHAPE, **changes: object) -> Run:

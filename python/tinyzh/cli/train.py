@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -295,6 +296,8 @@ def _model(args: argparse.Namespace, terminal: Terminal) -> None:
 
 def _tell_result(result: Any, out: Path, terminal: Terminal) -> None:
     """What came out; an interrupted run ends like an interrupted command."""
+    if os.environ.get("RANK", "0") != "0":  # one of torchrun's processes, but not the first
+        return
     losses = ", ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in result.losses.items())
     terminal.line(
         f"{out}: {result.step:,} steps, {result.tokens:,} tokens, "

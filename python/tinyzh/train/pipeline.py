@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from ..errors import FileMissing, InvalidArgument
@@ -76,8 +77,10 @@ def train_model(
             f"{train_data.vocab_size} pieces: set vocab_size={train_data.vocab_size}"
         )
     texts = read_texts(valid_texts) if valid_texts else []
-    tokenizer = _take_along(find_tokenizer(tokenizer), out)
-    with shown(start) as progress:
+    tokenizer = find_tokenizer(tokenizer)
+    if first := os.environ.get("RANK", "0") == "0":  # of the processes of torchrun
+        tokenizer = _take_along(tokenizer, out)
+    with shown(start) if first else nullcontext(_silence) as progress:
         return train(
             run,
             out,
@@ -86,8 +89,12 @@ def train_model(
             tokenizer,
             resume=resume,
             texts=texts,
-            progress=progress if os.environ.get("RANK", "0") == "0" else lambda done, text: None,
+            progress=progress,
         )
+
+
+def _silence(done: float, text: str) -> None:
+    """What the other processes have to say."""
 
 
 def _take_along(tokenizer: Path, out: Path) -> Path:

@@ -1,0 +1,115 @@
+"""tinyzh train: its help, its mistakes, and a recipe that goes on where it was."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from tinyzh.cli import main
+
+STEPS = ("corpus", "tokenizer", "prepare", "model", "export", "evaluate", "builtin")
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = main([str(a) for a in arguments])
+    return code, *capsys.readouterr()
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "train", "--help")
+    assert code == 0
+    for step in STEPS:
+        assert f"    {step}" in out
+        code, page, _ = call(capsys, "train", step, "--help")
+        assert code == 0
+        assert "--" in page
+        assert "文件" in page  # both languages
+
+
+def test_no_step(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = call(capsys, "train")
+    assert code == 2
+    assert "no step given: corpus, tokenizer" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("model", "tokens", "--tokenizer", "t", "--out", "run"),
+        ("export", "run", "--out", "x.bin"),
+        ("builtin", "--out", "x"),
+        ("evaluate", "run.pt", "kept_back.txt"),
+    ],
+    ids=lambda a: a[0],
+)
+def test_without_the_extra(
+    arguments: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kept_back.txt").write_text("从前有一只小兔子。\n", encoding="utf-8")
+    for name in [n for n in sys.modules if n.startswith("tinyzh.train")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    code, _, err = call(capsys, "train", *arguments)
+    assert code == 1
+    assert err == "tinyzh: error: torch is not installed: pip install 'tinyzh[train]'\n"
+
+
+def test_the_package_does_not_import_training() -> None:
+    import subprocess
+
+    import tinyzh
+
+    package = str(Path(tinyzh.__file__).parents[1])
+    program = (
+        f"import sys; sys.path.insert(0, {package!r}); import tinyzh.cli, tinyzh.model; "
+        "sys.exit(any(n.startswith(('tinyzh.train', 'torch')) for n in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+RECIPE = [
+    f"--set={setting}"
+    for setting in (
+        "dim=16", "hidden_dim=21", "n_layers=1", "n_heads=2", "n_kv_heads=1", "vocab_size=600",
+        "seq_len=64", "length=32", "batch=2", "steps=4", "long_every=0", "compile=no",
+        "threads=1", "evaluations=1", "eval_batches=1", "device=cpu",
+    )
+]  # fmt: skip
+
+
+def test_the_recipe_goes_on_where_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch", reason="trains; pip install 'tinyzh[train]'")
+    pytest.importorskip("rensa", reason="finds near duplicates; pip install 'tinyzh[train]'")
+    out = tmp_path / "out"
+    real = tmp_path / "real.txt"
+    real.write_text("从前有一只小猫，它很喜欢唱歌。\n" * 2, encoding="utf-8")
+    recipe = ("train", "builtin", "--out", out, "--stories", "400", "--real", real, *RECIPE)
+    code, text, err = call(capsys, *recipe)
+    assert code == 0, err
+    assert "4 steps" in text
+    with (out / "export" / "story.bin").open("rb") as file:
+        assert file.read(8) == b"24ka\x02\0\0\0"
+    assert (out / "export" / "tokenizer.bin").exists()
+    card = (out / "export" / "story.md").read_text(encoding="utf-8")
+    assert "400 stories drawn" in card
+    assert "real.txt" in card
+    assert "tmp" not in card  # no paths of the machine
+
+    code, _, err = call(capsys, *recipe)
+    assert code == 1
+    assert "is not empty: --resume goes on" in err
+
+    made = (out / "tokenizer" / "tokenizer.model").stat().st_mtime_ns
+    code, text, err = call(capsys, *recipe, "--resume", "--set=steps=6")
+    assert code == 0, err
+    assert "6 steps" in text
+    assert (out / "tokenizer" / "tokenizer.model").stat().st_mtime_ns == made

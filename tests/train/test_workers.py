@@ -1,0 +1,54 @@
+"""Several processes train as one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="trains; pip install 'tinyzh[train]'")
+
+import tinyzh  # noqa: E402
+from tinyzh.train.log import read_table  # noqa: E402
+
+HERE = Path(__file__).parent
+
+
+def gradients(out: Path, processes: int, accumulate: int) -> dict[str, np.ndarray]:
+    out.mkdir()
+    package = Path(tinyzh.__file__).parents[1]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    subprocess.run(
+        [
+            sys.executable,
+            *(launch if processes > 1 else []),
+            str(HERE / "worker_gradients.py"),
+            str(out),
+            str(accumulate),
+        ],
+        env={**os.environ, "PYTHONPATH": f"{package}:{HERE}", "OMP_NUM_THREADS": "1"},
+        check=True,
+        capture_output=True,
+        timeout=240,
+    )
+    return dict(np.load(out / "gradients.npz"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not torch.distributed.is_available(), reason="this PyTorch cannot use several processes"
+)
+def test_two_processes_have_the_gradients_of_one(tmp_path: Path) -> None:
+    one = gradients(tmp_path / "one", 1, 1)
+    two = gradients(tmp_path / "two", 2, 2)  # each half of the batch in two parts
+    assert one.keys() == two.keys()
+    for name, expected in one.items():
+        assert np.abs(expected).max() > 0
+        np.testing.assert_allclose(two[name], expected, rtol=1e-4, atol=1e-7, err_msg=name)
+    logs = [read_table(tmp_path / name / "log.csv")[-1] for name in ("one", "two")]
+    assert logs[0]["tokens"] == logs[1]["tokens"] == 8 * 16
+    assert logs[0]["train_loss"] == pytest.approx(logs[1]["train_loss"], rel=1e-5)
