@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <vector>
 
+#include "base/fp_env.h"
 #include "base/math.h"
 #include "io/config.h"
 
@@ -15,6 +16,7 @@ namespace tinyzh {
 class RopeTable {
  public:
   explicit RopeTable(const Config& config) : pairs_(static_cast<size_t>(config.head_size() / 2)) {
+    const StandardFloatingPoint standard;
     for (size_t i = 0; i < pairs_; ++i) {
       const float exponent = static_cast<float>(2 * i) / static_cast<float>(config.head_size());
       frequencies_.push_back(1.0f / static_cast<float>(math::pow(config.rope_theta, exponent)));
@@ -23,6 +25,7 @@ class RopeTable {
 
   // Makes rows 0 ... positions - 1 available.  Not while another thread reads.
   void reserve(size_t positions) {
+    const StandardFloatingPoint standard;
     if (positions * pairs_ > cos_.size()) {  // memory first: an exception leaves both tables as they were
       const size_t size = std::max(positions * pairs_, 2 * cos_.size());
       cos_.reserve(size);
