@@ -1,4 +1,5 @@
-// Ends a stream of text at the first stop string, which is never let through, not even in part.
+// Ends a stream of text at the first stop string to be complete, which is never let through, not even in
+// part.
 #pragma once
 
 #include <algorithm>
@@ -16,11 +17,14 @@ class StopStrings {
   // Takes more text; returns what is certain to come before any stop string.
   std::string push(std::string_view text) {
     held_ += text;
-    size_t end = std::string::npos;
-    for (const std::string& s : strings_) end = std::min(end, held_.find(s));
+    // The one that is complete first (of those, the longest): this does not depend on how the text is cut.
+    size_t begin = 0, end = std::string::npos;
+    for (const std::string& s : strings_)
+      if (const size_t at = held_.find(s); at != std::string::npos)
+        if (at + s.size() < end || (at + s.size() == end && at < begin)) begin = at, end = at + s.size();
     if (end != std::string::npos) {
       found_ = true;
-      return take(end);
+      return take(begin);
     }
     // Hold back the longest end of the text that could be the beginning of a stop string.
     size_t hold = 0;
