@@ -144,7 +144,7 @@ inline std::span<const std::byte> as_bytes(std::string_view text) {
 
 // A model and how it is stored.
 struct Case {
-  const char* name;
+  std::string name;
   Config config;
   Format format;
   size_t group_size = 0;

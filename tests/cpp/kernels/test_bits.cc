@@ -43,7 +43,7 @@ TEST_CASE("kernels: matmul_f32 has scalar's bits, and writes nothing else") {
       for (const Kernels* k : tables()) {
         std::vector<float> found(batch * out_stride, kUntouched);
         k->matmul_f32(found.data(), out_stride, w.data(), x.data(), x_stride, rows, cols, batch);
-        CAPTURE(k->name);
+        CAPTURE(std::string(k->name));
         CAPTURE(rows);
         CAPTURE(cols);
         CAPTURE(batch);
@@ -55,7 +55,7 @@ TEST_CASE("kernels: matmul_f32 has scalar's bits, and writes nothing else") {
 TEST_CASE("kernels: a row of matmul_f32 does not depend on the rows and columns beside it") {
   Inputs inputs(2);
   for (const Kernels* k : tables()) {
-    CAPTURE(k->name);
+    CAPTURE(std::string(k->name));
     for (size_t cols : {5, 64, 172, 2268}) {
       constexpr size_t kRows = 11, kBatch = 20;
       const std::vector<float> w = inputs.plain(kRows * cols), x = inputs.plain(kBatch * cols);
@@ -101,7 +101,7 @@ TEST_CASE("kernels: panel_q8 has scalar's bits, row by row and batch by batch") 
       std::vector<float> expected(kBatch * 8);
       kScalarKernels.panel_q8(expected.data(), panel, x.data(), x_scales.data(), stride, kBatch);
       for (const Kernels* k : tables()) {
-        CAPTURE(k->name);
+        CAPTURE(std::string(k->name));
         CAPTURE(quads);
         CAPTURE(count);
         for (size_t batch = 1; batch <= kBatch; ++batch) {
@@ -125,7 +125,7 @@ TEST_CASE("kernels: panel_q8 does not saturate on the largest products") {
       for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<int8_t>(w);
       const std::vector<int8_t> x(4 * kQuads, static_cast<int8_t>(a));
       for (const Kernels* k : tables()) {
-        CAPTURE(k->name);
+        CAPTURE(std::string(k->name));
         float out[8];
         k->panel_q8(out, {values.data(), scales.data(), &segment, 1}, x.data(), &one, x.size(), 1);
         for (float lane : out) CHECK(lane == static_cast<float>(w * a * static_cast<int>(4 * kQuads)));
@@ -156,7 +156,7 @@ TEST_CASE("kernels: elementwise functions have scalar's bits") {
       for (const Kernels* k : tables()) {
         const auto found = results(*k);
         for (size_t i = 0; i < expected.size(); ++i) {
-          CAPTURE(k->name);
+          CAPTURE(std::string(k->name));
           CAPTURE(n);
           CAPTURE(kind);
           const std::string function = std::vector<std::string>{"add", "rmsnorm", "swiglu", "exp_shifted"}[i];
@@ -175,7 +175,7 @@ TEST_CASE("kernels: quantise_row has scalar's bytes and scale") {
       std::vector<int8_t> expected(n + 1, 99);
       const float scale = kScalarKernels.quantise_row(expected.data(), x.data(), n);
       for (const Kernels* k : tables()) {
-        CAPTURE(k->name);
+        CAPTURE(std::string(k->name));
         CAPTURE(n);
         std::vector<int8_t> found(n + 1, 99);
         CHECK(same(k->quantise_row(found.data(), x.data(), n), scale));
@@ -197,7 +197,7 @@ TEST_CASE("kernels: rope has scalar's bits") {
         for (const Kernels* k : tables()) {
           std::vector<float> found = x;
           k->rope(found.data(), cos.data(), sin.data(), head_size, heads);
-          CAPTURE(k->name);
+          CAPTURE(std::string(k->name));
           CAPTURE(head_size);
           CHECK(same(found, expected));
         }
@@ -214,7 +214,7 @@ TEST_CASE("kernels: attention has scalar's bits and looks at nothing beyond its 
       if (kind == 0)
         for (float a : expected) REQUIRE(std::isfinite(a));
       for (const Kernels* k : tables()) {
-        CAPTURE(k->name);
+        CAPTURE(std::string(k->name));
         CAPTURE(head_size);
         CAPTURE(positions);
         CHECK(same(head.attend(*k), expected));

@@ -62,7 +62,7 @@ TEST_CASE("dispatch: an unknown name is an error that lists the right ones") {
 
 TEST_CASE("dispatch: the self-check accepts every table that runs here, under any floating-point settings") {
   for (const Kernels* table : runnable_kernels()) {
-    CAPTURE(table->name);
+    CAPTURE(std::string(table->name));
     CHECK(agrees_with_scalar(*table));
     for (const Unusual& setting : unusual_settings()) {
       const UnusualFloatingPoint unusual(setting);

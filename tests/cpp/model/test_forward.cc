@@ -1,0 +1,185 @@
+// The same bits, whatever else is computed, in whatever pieces, on however many threads, with whichever
+// instructions, under whichever floating-point settings.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/unusual_floating_point.h"
+#include "kernels/inputs.h"
+#include "model/made_models.h"
+
+using namespace tinyzh;
+using namespace tinyzh::testing;
+
+namespace {
+
+constexpr size_t kTokens = 75;
+
+// The definition: scalar, one thread, one token at a time.
+std::vector<float> definition(const Variant& variant, const std::vector<int32_t>& tokens) {
+  const auto model = variant.open(1, "scalar");
+  std::vector<float> logits = logits_of(*model, tokens);
+  for (float a : logits) REQUIRE(std::isfinite(a));
+  return logits;
+}
+
+}  // namespace
+
+TEST_CASE("forward: a prompt cut anywhere, on any number of threads, with any instruction set") {
+  for (const Variant& variant : variants()) {
+    CAPTURE(variant.name);
+    const std::vector<int32_t> tokens = random_tokens(variant.config, kTokens);
+    const std::vector<float> expected = definition(variant, tokens);
+    for (const Kernels* kernels : runnable_kernels()) {
+      CAPTURE(std::string(kernels->name));
+      for (int threads : {1, 2, 3}) {
+        CAPTURE(threads);
+        const auto model = variant.open(threads, kernels->name);
+        for (size_t cut : {size_t{1}, size_t{2}, size_t{7}, size_t{16}, kTokens}) {
+          if (cut == 1 && threads > 2) continue;
+          CAPTURE(cut);
+          CHECK(same(logits_of(*model, tokens, cut), expected));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("forward: passes of the largest size, over more positions than one pass holds") {
+  for (const Variant& variant : variants()) {
+    if (variant.name.find("odd") != std::string::npos) continue;
+    CAPTURE(variant.name);
+    const std::vector<int32_t> tokens = random_tokens(variant.config, 300);
+    const auto model = variant.open(2, "");
+    const std::vector<float> expected = logits_of(*model, tokens, 7);
+    CHECK(same(logits_of(*model, tokens, Forward::kMaxRows), expected));
+    CHECK(same(logits_of(*model, tokens, 1), expected));
+  }
+}
+
+TEST_CASE("forward: rows of several sequences mixed in one pass, in any order") {
+  for (const Variant& variant : variants()) {
+    CAPTURE(variant.name);
+    const auto model = variant.open(2, "");
+    const auto vocab = static_cast<size_t>(variant.config.vocab_size);
+    struct Sequence {
+      std::vector<int32_t> tokens;
+      std::vector<float> expected;
+      KvCache cache;
+      size_t done = 0;
+    };
+    std::vector<Sequence> sequences;
+    for (uint32_t s = 0; s < 4; ++s) {
+      const std::vector<int32_t> tokens = random_tokens(variant.config, 10 + 13 * s, 10 + s);
+      sequences.push_back({tokens, logits_of(*model, tokens), KvCache(variant.config)});
+    }
+    std::mt19937 random(5);
+    Forward forward(model->weights(), model->kernels(), model->pool());
+    bool more = true;
+    while (more) {
+      struct Asked {
+        size_t sequence, position;
+      };
+      std::vector<std::pair<Row, Asked>> mixed;
+      for (size_t s = 0; s < sequences.size(); ++s) {
+        Sequence& sequence = sequences[s];
+        for (size_t n = random() % 6; n > 0 && sequence.done < sequence.tokens.size(); --n, ++sequence.done)
+          mixed.push_back({{sequence.tokens[sequence.done], static_cast<int32_t>(sequence.done), &sequence.cache,
+                            random() % 2 == 0},
+                           {s, sequence.done}});
+      }
+      std::shuffle(mixed.begin(), mixed.end(), random);
+      std::vector<Row> rows;
+      std::vector<Asked> asked;
+      for (const auto& [row, who] : mixed) {
+        rows.push_back(row);
+        if (row.wants_logits) asked.push_back(who);
+      }
+      std::vector<float> logits(asked.size() * vocab);
+      forward.run(rows, logits.data());
+      for (size_t i = 0; i < asked.size(); ++i)
+        CHECK(same(std::span(logits).subspan(i * vocab, vocab),
+                   std::span(sequences[asked[i].sequence].expected).subspan(asked[i].position * vocab, vocab)));
+      more = std::any_of(sequences.begin(), sequences.end(), [](const Sequence& s) { return s.done < s.tokens.size(); });
+    }
+  }
+}
+
+TEST_CASE("forward: under the floating-point settings of a game") {
+  for (const Variant& variant : variants()) {
+    CAPTURE(variant.name);
+    const std::vector<int32_t> tokens = random_tokens(variant.config, 20);
+    const std::vector<float> expected = definition(variant, tokens);
+    const std::vector<std::byte> bytes = variant.bytes();
+    for (const Unusual& setting : unusual_settings()) {
+      CAPTURE(setting.name);
+      std::vector<float> found;
+      uint64_t before, after;
+      {
+        const UnusualFloatingPoint unusual(setting);  // while the model is opened, too
+        before = floating_point_word();
+        Model model(bytes, {variant.dtype, 2, ""});
+        found = logits_of(model, tokens, 6);
+        after = floating_point_word();
+      }
+      CHECK(same(found, expected));
+      CHECK(after == before);
+    }
+  }
+}
+
+TEST_CASE("forward: a token at another position, or after other tokens, has other logits") {
+  const Variant variant = variants()[0];
+  const auto model = variant.open(1, "");
+  const auto vocab = static_cast<size_t>(variant.config.vocab_size);
+  const std::vector<float> one = logits_of(*model, {5, 7, 5, 9}), other = logits_of(*model, {5, 8, 5, 9});
+  auto row = [&](const std::vector<float>& logits, size_t i) { return std::span(logits).subspan(i * vocab, vocab); };
+  CHECK(same(row(one, 0), row(other, 0)));        // nothing looks ahead
+  CHECK_FALSE(same(row(one, 0), row(one, 2)));
+  CHECK_FALSE(same(row(one, 3), row(other, 3)));
+}
+
+TEST_CASE("forward: logits only of the rows that want them; a pass without any still fills the cache") {
+  const Variant variant = variants()[4];
+  const auto model = variant.open(1, "");
+  const auto vocab = static_cast<size_t>(variant.config.vocab_size);
+  const std::vector<int32_t> tokens = random_tokens(variant.config, 9);
+  const std::vector<float> expected = logits_of(*model, tokens);
+  Forward forward(model->weights(), model->kernels(), model->pool());
+  KvCache cache(variant.config);
+  std::vector<Row> rows;
+  for (size_t i = 0; i + 1 < tokens.size(); ++i) rows.push_back({tokens[i], static_cast<int32_t>(i), &cache, false});
+  forward.run(rows, nullptr);
+  forward.run({}, nullptr);
+  const Row last{tokens.back(), static_cast<int32_t>(tokens.size() - 1), &cache, true};
+  std::vector<float> logits(vocab);
+  forward.run({&last, 1}, logits.data());
+  CHECK(same(logits, std::span(expected).last(vocab)));
+}
+
+TEST_CASE("forward: an observer sees every named intermediate, and the logits as they are given") {
+  const Variant variant = variants()[0];
+  const auto model = variant.open(2, "");
+  Forward forward(model->weights(), model->kernels(), model->pool());
+  KvCache cache(variant.config);
+  const std::vector<Row> rows = {{3, 0, &cache, false}, {4, 1, &cache, true}};
+  std::vector<float> logits(static_cast<size_t>(variant.config.vocab_size)), seen;
+  std::map<std::string, int> count;
+  forward.run(rows, logits.data(), [&](const Intermediate& i) {
+    ++count[i.name];
+    if (std::string(i.name) == "logits") seen.assign(i.data, i.data + i.cols);
+    if (std::string(i.name) == "x") CHECK(i.rows * i.cols == 2 * 64);
+  });
+  CHECK(same(seen, logits));
+  for (const std::string name : {"x", "att_norm", "q", "k", "v", "att", "att_out", "x_mid", "ffn_norm", "gate", "ffn_out"}) {
+    CAPTURE(name);
+    CHECK(count[name] == 2);  // layers
+  }
+  CHECK(count["final_norm"] == 1);
+  CHECK(count["logits"] == 1);
+}
