@@ -40,13 +40,13 @@ def ours(model: tinyzh.Model) -> float:
         [1], temperature=1.0, seed=1, max_new_tokens=TOKENS, min_new_tokens=TOKENS
     )
     story.wait()
-    return story.stats().tokens_per_second or 0.0
+    return story.stats.tokens_per_second or 0.0
 
 
 def ours_prefill(model: tinyzh.Model) -> float:
     story = model.generate(list(range(1, 256)), max_new_tokens=1, seed=1)
     story.wait()
-    return 255 / (story.stats().time_to_first_token or 1e9)
+    return 255 / (story.stats.time_to_first_token or 1e9)
 
 
 def main() -> None:

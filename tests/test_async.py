@@ -69,7 +69,7 @@ def test_many_tasks_at_once_and_a_loop_that_stays_free(tiny: Model) -> None:
 async def queue_seconds(model: Model) -> float:
     after = model.generate("从前", max_new_tokens=1, seed=1)
     await after.aread()
-    queued = after.stats().queue_seconds
+    queued = after.stats.queue_seconds
     assert queued is not None
     return queued
 
@@ -174,7 +174,7 @@ def test_a_thread_that_looks_while_a_task_reads(tiny: Model) -> None:
 
             def look(story: Any = story) -> None:
                 while story.finish_reason is None and not done.is_set():
-                    _ = story.text, story.token_ids, story.stats()
+                    _ = story.text, story.token_ids, story.stats
 
             thread = threading.Thread(target=look)
             thread.start()
@@ -207,7 +207,7 @@ for dropped in (True, False):
         assert weak() is None
         after = model.generate("从前", max_new_tokens=1, seed=1)
         after.wait()
-        assert after.stats().queue_seconds < 1
+        assert after.stats.queue_seconds < 1
     else:                        # or the engine goes on
         story.wait()
         assert story.finish_reason == "length", story.finish_reason

@@ -210,7 +210,7 @@ def test_leaving_early_cancels_within_a_step(
     told = story.token_ids
     after = slow.generate("从前", max_new_tokens=2, seed=1)
     after.wait()
-    queued = after.stats().queue_seconds
+    queued = after.stats.queue_seconds
     assert queued is not None
     assert queued < SOON
     assert len(told) < SLOW.seq_len - 50
@@ -225,7 +225,7 @@ def test_dropping_the_last_reference_cancels(slow: Model) -> None:
     gc.collect()
     after = slow.generate("从前", max_new_tokens=2, seed=1)
     after.wait()
-    queued = after.stats().queue_seconds
+    queued = after.stats.queue_seconds
     assert queued is not None
     assert queued < SOON
 
@@ -295,10 +295,10 @@ def test_wait_with_a_limit(slow: Model) -> None:
 
 def test_stats(slow: Model) -> None:
     story = slow.generate("从前", seed=1, min_new_tokens=50, max_new_tokens=50)
-    running = story.stats()
+    running = story.stats
     assert running.prompt_tokens == len(story.prompt_ids)
     story.wait()
-    stats = story.stats()
+    stats = story.stats
     assert stats.new_tokens == 50
     assert stats.queue_seconds is not None
     assert stats.time_to_first_token is not None
@@ -328,7 +328,7 @@ def test_a_prompt_as_long_as_the_context_and_longer(tiny: Model) -> None:
 
 
 def wait_until_running(story: tinyzh.Generation) -> None:
-    while story.stats().queue_seconds is None:
+    while story.stats.queue_seconds is None:
         time.sleep(0.001)
 
 
@@ -420,7 +420,7 @@ def test_generate_many_checks_and_cleans_up(slow: Model) -> None:
         slow.generate_many(["从前", [1] * 5000], **LONG)
     after = slow.generate("从前", max_new_tokens=1, seed=1)
     after.wait()
-    queued = after.stats().queue_seconds
+    queued = after.stats.queue_seconds
     assert queued is not None
     assert queued < SOON, "the first one was left running"
 

@@ -48,7 +48,7 @@ def test_threads(shape: Shape, seed: int, dtype: str) -> None:
             logits.append(model.logits(ids).tobytes())
             story = model.generate([1], seed=seed, temperature=1.5, top_p=1.0)
             story.wait()
-            stories.append((story.token_ids, story.finish_reason, story.stats().logits_hash))
+            stories.append((story.token_ids, story.finish_reason, story.stats.logits_hash))
     assert logits[0] == logits[1] == logits[2]
     assert stories[0] == stories[1] == stories[2]
 
@@ -68,7 +68,7 @@ def test_all_at_once_and_a_part(shape: Shape, seed: int, dtype: str, data: st.Da
         story.wait()
         everything = [*ids[:cut], *story.token_ids]
         last = model.logits(everything[-1 - shape.seq_len : -1])[-1]
-        assert story.stats().logits_hash == fnv1a(last.tobytes())
+        assert story.stats.logits_hash == fnv1a(last.tobytes())
 
 
 def fnv1a(data: bytes) -> int:

@@ -246,6 +246,7 @@ class Generation:
         """The seed: the same one gives the same story again."""
         return self._seed
 
+    @property
     def stats(self) -> GenerationStats:
         """Counts and times so far."""
         timing = self._request.timing()

@@ -128,7 +128,7 @@ def test_json(cli: Cli, tiny_path: Path, tiny: tinyzh.Model) -> None:
     }
     assert stats["prompt_tokens"] == len(story.prompt_ids)
     assert stats["new_tokens"] == 12
-    assert stats["logits_hash"] == f"{story.stats().logits_hash:016x}"
+    assert stats["logits_hash"] == f"{story.stats.logits_hash:016x}"
     read = tiny.memory()["read_per_token"]
     assert stats["gigabytes_per_second"] == pytest.approx(stats["tokens_per_second"] * read / 1e9)
     assert 0 < stats["time_to_first_token"] < stats["seconds"]
@@ -142,7 +142,7 @@ def test_stats_are_on_standard_error(cli: Cli, tiny_path: Path, tiny: tinyzh.Mod
     story.wait()
     assert re.fullmatch(
         r"12 tokens · \d+\.\d tokens/s · \d+\.\d GB/s · first token after \d+\.\d ms · seed 3 · "
-        rf"logits {story.stats().logits_hash:016x} · ended by length\n",
+        rf"logits {story.stats.logits_hash:016x} · ended by length\n",
         result.err,
     )
     one = cli(*flags[:-1], "1", "--stats").err

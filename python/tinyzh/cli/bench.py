@@ -91,7 +91,7 @@ def measure(args: argparse.Namespace, effort: _Effort, terminal: Terminal) -> Re
 
         terminal.progress("bench: one stream …")
         singles = [
-            _wait(_start(model, short, effort.decode_tokens)).stats() for _ in range(effort.repeats)
+            _wait(_start(model, short, effort.decode_tokens)).stats for _ in range(effort.repeats)
         ]
 
         terminal.progress(f"bench: {effort.streams} streams …")
@@ -140,7 +140,7 @@ def _wait(generation: Generation) -> Generation:
 
 
 def _prefill_seconds(model: Model, prompt: list[int]) -> float:
-    stats = _wait(_start(model, prompt, 1)).stats()
+    stats = _wait(_start(model, prompt, 1)).stats
     return (stats.time_to_first_token or 0.0) - (stats.queue_seconds or 0.0)
 
 

@@ -154,7 +154,7 @@ def _gigabytes_per_second(model: Model, tokens_per_second: float | None) -> floa
 
 
 def _record(model: Model, generation: Generation, prompt: str, text: str) -> dict[str, Any]:
-    stats = generation.stats()
+    stats = generation.stats
     return {
         "prompt": prompt,
         "text": text,
@@ -174,7 +174,7 @@ def _record(model: Model, generation: Generation, prompt: str, text: str) -> dic
 
 
 def _stats_line(model: Model, generation: Generation) -> str:
-    stats = generation.stats()
+    stats = generation.stats
     parts = [f"{stats.new_tokens} tokens"]
     if stats.tokens_per_second is not None:
         speed = _gigabytes_per_second(model, stats.tokens_per_second)
