@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-
 import tinyzh
 
 ROOT = Path(__file__).parent.parent

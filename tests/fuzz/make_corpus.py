@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 MAGIC = 0x616B3432
-NAMES = "dim hidden_dim n_layers n_heads n_kv_heads vocab_size seq_len".split()
+NAMES = ["dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "seq_len"]
 
 
 def sizes(dims):
     """Elements of one layer of each tensor, and its number of layers."""
-    c = dict(zip(NAMES, dims))
+    c = dict(zip(NAMES, dims, strict=True))
     dim, hidden, layers, vocab = c["dim"], c["hidden_dim"], c["n_layers"], c["vocab_size"]
     kv_dim = dim // c["n_heads"] * c["n_kv_heads"]
     return {
@@ -35,7 +35,7 @@ def floats(rng, count):
 
 
 def tensors(rng, dims, names, group_size=0):
-    """The bytes of these tensors, all layers each; int8 values and scales if there is a group size."""
+    """The bytes of these tensors, all layers each; as int8 and scales if there is a group size."""
     out = b""
     for name in names.split():
         layers, count = sizes(dims)[name]
@@ -54,7 +54,9 @@ def v0(dims, tied=True):
     header = list(dims)
     if not tied:
         header[5] = -header[5]
-    names = "tok_emb rms_att wq wk wv wo rms_ffn w1 w2 w3 rms_final rope" + ("" if tied else " wcls")
+    names = "tok_emb rms_att wq wk wv wo rms_ffn w1 w2 w3 rms_final rope" + (
+        "" if tied else " wcls"
+    )
     return struct.pack("<7i", *header) + tensors(rng, dims, names)
 
 
@@ -101,7 +103,10 @@ def corpus():
     yield "bad_group_size", patched(good["v2_tied"], 37, "<i", 3)
     yield "bad_scale", patched(good["v2_tied"], len(good["v2_tied"]) - 4, "<f", float("nan"))
     yield "foreign_html", b"<!DOCTYPE html><html><head><title>404</title></head></html>"
-    yield "foreign_lfs", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 373361692\n"
+    yield (
+        "foreign_lfs",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 373361692\n",
+    )
     yield "foreign_gguf", b"GGUF\3\0\0\0" + bytes(16)
     yield "foreign_safetensors", struct.pack("<Q", 13) + b'{"tok_emb":{}}'
     yield "foreign_pickle", b"\x80\x02}q\0."
