@@ -2,9 +2,11 @@
 
 #include <atomic>
 #include <limits>
+#include <new>
 #include <thread>
 
 #include "engine/small_engine.h"
+#include "io/expect_error.h"
 
 using namespace tinyzh;
 using namespace tinyzh::testing;
@@ -73,6 +75,30 @@ TEST_CASE("request: cancelled after its end, it stays what it was") {
   request->cancel();
   CHECK(request->finish_reason() == FinishReason::length);
   CHECK(text_of(*request) == text);
+}
+
+TEST_CASE("request: what the engine still brings after the end is not taken") {
+  Request request(endless(1));
+  Sample sample;
+  sample.token = 7;
+  request.publish(sample, "ab");
+  request.publish(sample, "");  // a token whose text is not certain yet
+  request.cancel();
+  request.publish(sample, "more");
+  request.finish(FinishReason::length, "rest", 5);
+  request.fail_with(std::make_exception_ptr(std::bad_alloc()));
+  CHECK(request.tokens() == std::vector<int32_t>{7, 7});
+  CHECK(request.wait(0, 0).pieces == std::vector<std::string>{"ab"});
+  CHECK(request.finish_reason() == FinishReason::cancelled);
+  CHECK(request.last_logits_hash() == 0);
+  CHECK_NOTHROW(request.rethrow_error());
+}
+
+TEST_CASE("request: an error is its end, and is raised again for whoever asks") {
+  Request request(endless(1));
+  request.fail_with(std::make_exception_ptr(Error(Code::generation, "broken")));
+  CHECK(request.finish_reason() == FinishReason::error);
+  for (int i = 0; i < 2; ++i) expect_error(Code::generation, {"broken"}, [&] { request.rethrow_error(); });
 }
 
 TEST_CASE("request: a deadline that is over before the engine begins") {

@@ -28,7 +28,101 @@ std::vector<float> definition(const Variant& variant, const std::vector<int32_t>
   return logits;
 }
 
+using Vector = std::vector<double>;
+
+Vector times(const Matrix& m, const Vector& x) {
+  Vector out(m.rows);
+  std::vector<float> row(m.cols);
+  for (size_t r = 0; r < m.rows; ++r) {
+    m.row(r, row.data());
+    for (size_t c = 0; c < m.cols; ++c) out[r] += row[c] * x[c];
+  }
+  return out;
+}
+Vector norm(const Vector& x, const float* weight) {
+  double squares = 0;
+  for (double a : x) squares += a * a;
+  Vector out = x;
+  for (size_t i = 0; i < x.size(); ++i) out[i] *= weight[i] / std::sqrt(squares / static_cast<double>(x.size()) + 1e-5);
+  return out;
+}
+void rotate(Vector& x, size_t head_size, size_t position) {
+  for (size_t i = 0; i < x.size(); i += 2) {
+    const double exponent = static_cast<double>(i % head_size) / static_cast<double>(head_size);
+    const double angle = static_cast<double>(position) * std::pow(10000.0, -exponent), a = x[i], b = x[i + 1];
+    x[i] = a * std::cos(angle) - b * std::sin(angle);
+    x[i + 1] = a * std::sin(angle) + b * std::cos(angle);
+  }
+}
+
+// Llama 2 as the paper says it, one token after another, without blocks, caches or lanes.
+Vector paper(const Weights& w, const std::vector<int32_t>& tokens) {
+  const auto size = static_cast<size_t>(w.config.head_size()), heads = static_cast<size_t>(w.config.n_heads);
+  const size_t group = heads / static_cast<size_t>(w.config.n_kv_heads);
+  std::vector<std::vector<Vector>> keys(w.layers.size()), values(w.layers.size());
+  Vector all;
+  for (size_t position = 0; position < tokens.size(); ++position) {
+    std::vector<float> embedding(static_cast<size_t>(w.config.dim));
+    w.tok_emb.row(static_cast<size_t>(tokens[position]), embedding.data());
+    Vector x(embedding.begin(), embedding.end());
+    auto add = [&x](const Vector& y) {
+      for (size_t i = 0; i < x.size(); ++i) x[i] += y[i];
+    };
+    for (size_t l = 0; l < w.layers.size(); ++l) {
+      const LayerWeights& layer = w.layers[l];
+      Vector a = norm(x, layer.rms_att), q = times(layer.wq, a), k = times(layer.wk, a), out(x.size());
+      rotate(q, size, position);
+      rotate(k, size, position);
+      keys[l].push_back(k);
+      values[l].push_back(times(layer.wv, a));
+      for (size_t h = 0; h < heads; ++h) {
+        Vector p;
+        double total = 0;
+        for (const Vector& key : keys[l]) {
+          double score = 0;
+          for (size_t d = 0; d < size; ++d) score += q[h * size + d] * key[h / group * size + d];
+          p.push_back(std::exp(score / std::sqrt(static_cast<double>(size))));
+          total += p.back();
+        }
+        for (size_t t = 0; t <= position; ++t)
+          for (size_t d = 0; d < size; ++d) out[h * size + d] += p[t] / total * values[l][t][h / group * size + d];
+      }
+      add(times(layer.wo, out));
+      a = norm(x, layer.rms_ffn);
+      Vector gate = times(layer.w1, a);
+      const Vector up = times(layer.w3, a);
+      for (size_t i = 0; i < gate.size(); ++i) gate[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
+      add(times(layer.w2, gate));
+    }
+    const Vector logits = times(w.wcls(), norm(x, w.rms_final));
+    all.insert(all.end(), logits.begin(), logits.end());
+  }
+  return all;
+}
+
 }  // namespace
+
+TEST_CASE("forward: the logits of the paper, in double precision") {
+  for (const Variant& variant : variants()) {
+    // int8 rounds activations, on purpose; and random int8 weights are so large that softmax magnifies
+    // every rounding.
+    if (variant.dtype != DType::float32 || variant.format == Format::v2) continue;
+    CAPTURE(variant.name);
+    const std::vector<int32_t> tokens = random_tokens(variant.config, 40);
+    const auto model = variant.open(2, "");
+    const std::vector<float> found = logits_of(*model, tokens, 8);
+    const std::vector<double> expected = paper(model->weights(), tokens);
+    double largest = 0, error = 0;
+    for (size_t i = 0; i < found.size(); ++i) {
+      REQUIRE(std::isfinite(expected[i]));
+      REQUIRE(std::isfinite(found[i]));
+      largest = std::max(largest, std::fabs(expected[i]));
+      error = std::max(error, std::fabs(found[i] - expected[i]));
+    }
+    CHECK(largest > 1);
+    CHECK(error < 1e-4 * largest);
+  }
+}
 
 TEST_CASE("forward: a prompt cut anywhere, on any number of threads, with any instruction set") {
   for (const Variant& variant : variants()) {
