@@ -30,7 +30,7 @@ WRONG: list[tuple[str, Any, str]] = [
     *[("top_p", v, "a number more than 0 up to 1") for v in (0, -1, 1.01, NAN, None)],
     *[("top_k", v, "an integer from 0 to 2147483647") for v in (-1, 2**31, 1.0, True)],
     *[("min_p", v, "a number from 0 up to 1") for v in (-0.1, 1.1, NAN)],
-    *[("repetition_penalty", v, "more than 0 up to 100") for v in (0, -1, 100.5, INFINITY)],
+    *[("repetition_penalty", v, "from 0.01 up to 100") for v in (0, 1e-46, -1, 100.5, INFINITY)],
     *[("presence_penalty", v, "from -100 up to 100") for v in (-100.5, 101, NAN)],
     *[("frequency_penalty", v, "from -100 up to 100") for v in (-100.5, 101, True)],
     ("logit_bias", {5: 101}, "logit_bias of token 5 is 101: expected a number from -100 up to 100"),

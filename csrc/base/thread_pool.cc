@@ -1,5 +1,8 @@
 #include "base/thread_pool.h"
 
+#include <system_error>
+
+#include "base/error.h"
 #include "base/fp_env.h"
 
 #if defined(__x86_64__)
@@ -25,9 +28,11 @@ ThreadPool::ThreadPool(int threads) {
   try {
     for (int i = 1; i < threads; ++i)
       workers_.emplace_back([this, i] { work(static_cast<size_t>(i)); });
-  } catch (...) {  // the system has no more threads to give: leave none behind
+  } catch (const std::system_error& error) {  // leave none behind
+    const size_t started = workers_.size() + 1;
     stop();
-    throw;
+    fail(Code::backend, "the system starts no more threads (", started, " of ", threads, ": ", error.what(),
+         "): ask for fewer with threads= or TINYZH_THREADS");
   }
 }
 

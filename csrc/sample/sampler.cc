@@ -136,7 +136,7 @@ int32_t Sampler::draw_filtered(std::span<const float> probabilities, float coin)
   std::sort(candidates_.begin(), candidates_.end(), more_probable);
 
   const float least = params_.min_p * candidates_.front().probability;
-  while (candidates_.back().probability < least) candidates_.pop_back();
+  while (candidates_.size() > 1 && candidates_.back().probability < least) candidates_.pop_back();
 
   float mass = 1;  // what top_p is a share of
   if (!only_top_p) {

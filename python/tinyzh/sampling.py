@@ -79,7 +79,7 @@ class SamplingParams:
     top_p: float = 0.9  #: (0, 1]: keep the most probable tokens until their sum passes it; 1: all
     top_k: int = 0  #: keep the k most probable tokens; 0: all
     min_p: float = 0.0  #: [0, 1]: keep tokens at least this fraction as probable as the best
-    repetition_penalty: float = 1.0  #: (0, 100]: of tokens in prompt or output; 1: none
+    repetition_penalty: float = 1.0  #: [0.01, 100]: of tokens in prompt or output; 1: none
     presence_penalty: float = 0.0  #: [-100, 100]: subtracted once for tokens in the output
     frequency_penalty: float = 0.0  #: [-100, 100]: subtracted for each time a token is there
     logit_bias: Mapping[int, float] | None = None  #: token id -> [-100, 100], added to its logit
@@ -101,7 +101,7 @@ class SamplingParams:
             "top_k": checked_integer("top_k", self.top_k, 0, _MAX_INT),
             "min_p": checked_number("min_p", self.min_p, 0, 1),
             "repetition_penalty": checked_number(
-                "repetition_penalty", self.repetition_penalty, 0, 100, above=True
+                "repetition_penalty", self.repetition_penalty, 0.01, 100
             ),
             "presence_penalty": checked_number(
                 "presence_penalty", self.presence_penalty, -100, 100
