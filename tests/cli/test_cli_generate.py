@@ -150,7 +150,17 @@ def test_stats_are_on_standard_error(cli: Cli, tiny_path: Path, tiny: tinyzh.Mod
 
 
 def test_a_timeout_ends_each_story(cli: Cli, slow_path: Path) -> None:
-    result = cli("generate", PROMPT, "-m", slow_path, "--timeout", "0.05", "--json")
+    result = cli(
+        "generate",
+        PROMPT,
+        "-m",
+        slow_path,
+        "--timeout",
+        "0.05",
+        "--min-new-tokens",
+        "999",
+        "--json",
+    )
     assert result.code == 0
     assert json.loads(result.out)["finish_reason"] == "timeout"
 
