@@ -25,7 +25,7 @@ from .tokenizer import train_tokenizer
 __all__ = ["find_tokenizer", "read_texts", "train_builtin", "train_model"]
 
 STORIES = 200_000  # drawn for the built-in model
-REPEAT = 16  # times that the built-in model reads a real story where it reads a drawn one once
+REPEAT = 32  # times that the built-in model reads a real story where it reads a drawn one once
 
 
 def read_texts(paths: Sequence[str | Path]) -> list[str]:
