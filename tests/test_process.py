@@ -74,7 +74,8 @@ asyncio.run(main())
 @pytest.mark.parametrize("how", ENDS)
 def test_the_interpreter_ends_quickly_while_a_story_runs(slow_path: Path, how: str) -> None:
     code = f"""
-import sys, time, tinyzh
+import signal, sys, time, tinyzh
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 model = tinyzh.Model(sys.argv[1])
 story = model.generate("从前", min_new_tokens=10**6)
 more = [model.generate("从前", min_new_tokens=10**6) for _ in range(20)]
@@ -90,7 +91,8 @@ next(story)
 # ---- Ctrl-C -------------------------------------------------------------------------------------
 
 INTERRUPTED = """
-import sys, time, tinyzh
+import signal, sys, time, tinyzh
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 model = tinyzh.Model(sys.argv[1], queue_limit=100)
 stories = [model.generate("从前", min_new_tokens=10**6) for _ in range(20)]
 print("ready", flush=True)
@@ -232,7 +234,8 @@ def test_a_model_that_does_not_open_leaves_nothing_either(tiny_path: Path, tmp_p
 def test_dropping_an_engine_that_is_calling_python(slow_path: Path) -> None:
     """Its thread waits for the GIL to wake a reader, and who drops it waits for its thread."""
     code = """
-import sys, time, tinyzh
+import signal, sys, time, tinyzh
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 for _ in range(30):
     model = tinyzh.Model(sys.argv[1], threads=1)
     story = model.generate("从前", min_new_tokens=10**6)

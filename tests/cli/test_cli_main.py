@@ -224,6 +224,8 @@ def test_ctrl_c_ends_the_line(slow_path: Path) -> None:
     process = subprocess.Popen(
         [*PROGRAM, "generate", "从前", "-m", slow_path, "--stories", "100000", "--seed", "1"],
         env=environment(),
+        # A job in the background of a shell ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
