@@ -2,7 +2,7 @@
 // activations) and prefill (255 rows), fp32 and int8, one thread, AVX2.  The decision and the
 // figures are in docs/adr/0001-summation-order.md.
 //
-//   g++ -O3 -mavx2 -mfma -ffp-contract=off bench/prototypes/summation_order.cc -o /tmp/order && /tmp/order
+//   g++ -O3 -mavx2 -mfma -ffp-contract=off bench/prototypes/summation_order.cc -o order && ./order
 //
 //   K  "k in lanes":   lane j of 8 adds the products of k = j, j+8, j+16, ...; a fixed tree adds the lanes.
 //   R  "rows in lanes": 8 output rows side by side in a vector, each adding its products k = 0, 1, 2, ...

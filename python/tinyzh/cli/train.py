@@ -221,10 +221,10 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _prepare(args: argparse.Namespace, terminal: Terminal) -> None:
-    from ..train.pipeline import find_tokenizer
     from ..train.shards import prepare
+    from ..train.tokenizer import find_trained
 
-    tokenizer = find_tokenizer(args.tokenizer)
+    tokenizer = find_trained(args.tokenizer)
     report = prepare(
         args.corpus, tokenizer, args.out, processes=args.processes, rebuild=args.rebuild
     )

@@ -94,9 +94,9 @@ def _opened(path: Path, tokenizer: Path | None, dtype: str) -> Iterator[Model]:
 
     require("torch")
     from .checkpoint import Checkpoint
-    from .pipeline import find_tokenizer
     from .storyteller import opened
+    from .tokenizer import find_trained
 
     folder = path if path.is_dir() else path.parent
-    with opened(Checkpoint.load(path).model(), tokenizer or find_tokenizer(folder), dtype) as model:
+    with opened(Checkpoint.load(path).model(), tokenizer or find_trained(folder), dtype) as model:
         yield model

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from ..errors import FileMissing, InvalidArgument
+from ..errors import InvalidArgument
 from . import config
 from .checkpoint import NAME, Checkpoint
 from .config import Run
@@ -20,9 +20,9 @@ from .loop import Result, train
 from .progress import shown
 from .reading import find_files, read_stories
 from .shards import prepare
-from .tokenizer import train_tokenizer
+from .tokenizer import find_trained, train_tokenizer
 
-__all__ = ["find_tokenizer", "read_texts", "train_builtin", "train_model"]
+__all__ = ["read_texts", "train_builtin", "train_model"]
 
 STORIES = 200_000  # drawn for the built-in model
 REPEAT = 32  # times that the built-in model reads a real story where it reads a drawn one once
@@ -32,18 +32,6 @@ def read_texts(paths: Sequence[str | Path]) -> list[str]:
     """The stories of files and folders of any kind that `tinyzh train corpus` reads."""
     texts = [text.strip() for path in find_files(paths) for text in read_stories(path)]
     return [text for text in texts if text]
-
-
-def find_tokenizer(path: Path) -> Path:
-    """A tokenizer by the name of its file or folder."""
-    if not path.is_dir():
-        if not path.exists():
-            raise FileMissing(f"{path}: no such file")
-        return path
-    for name in ("tokenizer.model", "tokenizer.bin"):
-        if (path / name).exists():
-            return path / name
-    raise FileMissing(f"{path}: holds no tokenizer.model or tokenizer.bin")
 
 
 def train_model(
@@ -77,7 +65,7 @@ def train_model(
             f"{train_data.vocab_size} pieces: set vocab_size={train_data.vocab_size}"
         )
     texts = read_texts(valid_texts) if valid_texts else []
-    tokenizer = find_tokenizer(tokenizer)
+    tokenizer = find_trained(tokenizer)
     if first := os.environ.get("RANK", "0") == "0":  # of the processes of torchrun
         tokenizer = _take_along(tokenizer, out)
     with shown(start) if first else nullcontext(_silence) as progress:
