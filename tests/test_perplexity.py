@@ -72,4 +72,4 @@ def test_poems(real: Callable[..., Model]) -> None:
 
 def test_the_built_in_model() -> None:
     with tinyzh.Model(dtype="float32") as plain, tinyzh.Model(dtype="int8") as small:
-        assert_near(plain, small, STORIES, at_most=100)
+        assert_near(plain, small, STORIES, at_most=200)
