@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tinyzh
 from tinyzh import GenerationError, Model
 
 LONG: dict[str, Any] = {"min_new_tokens": 10**6, "seed": 1}
@@ -225,3 +226,18 @@ def test_a_loop_closed_early(slow_path: Path) -> None:
     assert (run.returncode, run.stdout) == (0, "True\n"), run.stderr
     assert "waker" not in run.stderr
     assert "RuntimeError" not in run.stderr
+
+
+def test_two_tasks_read_one_generation(tiny: Model) -> None:
+    """They share its text, and both see its end."""
+
+    async def read(story: tinyzh.Generation) -> str:
+        return await story.aread()
+
+    async def both() -> tuple[str, str, str]:
+        story = tiny.generate([1], seed=1, max_new_tokens=300, min_new_tokens=300)
+        one, two = await asyncio.wait_for(asyncio.gather(read(story), read(story)), 30)
+        return one, two, story.text
+
+    one, two, text = asyncio.run(both())
+    assert sorted(one + two) == sorted(text)

@@ -367,6 +367,19 @@ def test_broken_weights(value: float) -> None:
             list(story)
         with pytest.raises(GenerationError):
             model.generate_many([[1], [1]])
+    with pytest.raises(tinyzh.CheckpointError, match=r"w1 of layer 1: row 3 .*no int8 form"):
+        tinyzh.Model(checkpoints.v0(shape, tensors), tokenizer=False, dtype="int8")
+
+
+def test_a_score_that_is_no_number(tiny: Model) -> None:
+    shape = Shape(16, 16, 2, 2, 2, tiny.config.vocab_size, 16)
+    tensors = checkpoints.random_tensors(shape)
+    tensors["rms_final"][0] = np.nan
+    with (
+        tinyzh.Model(checkpoints.v0(shape, tensors), tokenizer=tiny.tokenizer) as model,
+        pytest.raises(GenerationError, match="broken weights"),
+    ):
+        model.score("从前")
 
 
 # ---- many ---------------------------------------------------------------------------------------
@@ -412,7 +425,7 @@ def test_generate_many_waits_for_room_that_others_take(slow_path: Path) -> None:
 
 
 def test_generate_many_checks_and_cleans_up(slow: Model) -> None:
-    with pytest.raises(InvalidArgument, match="expected a list of them"):
+    with pytest.raises(InvalidArgument, match="expected a list of prompts"):
         slow.generate_many("从前")
     with pytest.raises(InvalidArgument, match="unknown parameter 'heat'"):
         slow.generate_many(["从前"], heat=1)
@@ -531,3 +544,21 @@ def test_scoring_gets_its_turn(slow: Model) -> None:
     slow.score("小兔子住在森林里")
     assert running.finish_reason is None, "it waited for the whole story"
     running.cancel()
+
+
+def test_readers_on_several_threads_share_the_text(tiny: Model) -> None:
+    """Each piece goes to one of them, none to two and none to nobody."""
+    for seed in range(1, 6):
+        story = tiny.generate([1], seed=seed, max_new_tokens=200, min_new_tokens=200)
+        parts: list[str] = []
+
+        def read(story: tinyzh.Generation = story, parts: list[str] = parts) -> None:
+            while (piece := next(story, None)) is not None:
+                parts.append(piece)
+
+        threads = [threading.Thread(target=read) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted("".join(parts)) == sorted(story.text)

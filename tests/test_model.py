@@ -299,7 +299,7 @@ def test_a_file_cut_short_while_it_is_open(tiny_path: Path, tmp_path: Path) -> N
     ("name", "error", "message"),
     [
         ("nothing.bin", FileMissing, "nothing.bin: no such file"),
-        ("folder", FileError, "folder: is a directory; give the path of a regular file"),
+        ("folder", CheckpointError, "folder: is a directory; give the path of a regular file"),
         ("folder/nothing.bin", FileMissing, "no such file"),
     ],
 )
@@ -420,3 +420,22 @@ def test_tokenizers_take_anything(tiny: Model, use: str) -> None:
         assert decode([1, *tiny.tokenizer.encode("从前😀", bos=False), 2]) == "从前😀"
         with pytest.raises(InvalidArgument, match="290"):
             decode([290])
+
+
+@pytest.mark.parametrize(
+    ("use", "says"),
+    [
+        (lambda: tinyzh.Model(3), "path is 3"),
+        (lambda: tinyzh.Model(dtype=None), "dtype is None"),
+        (lambda: tinyzh.Model(tokenizer=True), "tokenizer is True"),
+        (lambda: tinyzh.Model(tokenizer=3), "tokenizer is 3"),
+        (lambda: tinyzh.Model().generate("a", params={"top_k": 1}), "expected a SamplingParams"),
+        (lambda: tinyzh.Model().generate("a", stop=["\ud800"]), "half a surrogate pair"),
+        (lambda: tinyzh.Model().generate("a", logit_bias={9999: 1}), "of logit_bias is 9999"),
+        (lambda: tinyzh.Model().generate_many(3), "prompts is 3"),
+        (lambda: tinyzh.Model().tokenizer.encode(3), "text is 3"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_named(use: Callable[[], object], says: str) -> None:
+    with pytest.raises(tinyzh.InvalidArgument, match=says):
+        use()

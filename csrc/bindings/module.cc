@@ -287,7 +287,9 @@ FloatArray token_logprobs(Engine& engine, const std::vector<int32_t>& ids) {
   std::vector<float> row(vocab);
   engine.evaluate(ids, [&](size_t first, std::span<const float> rows) {
     for (size_t t = first; t < first + rows.size() / vocab && t + 1 < ids.size(); ++t) {
-      log_softmax(rows.subspan((t - first) * vocab, vocab), row, engine.model().kernels());
+      const std::span<const float> logits = rows.subspan((t - first) * vocab, vocab);
+      check_logits(logits);
+      log_softmax(logits, row, engine.model().kernels());
       target[t] = row[static_cast<size_t>(ids[t + 1])];
     }
   });

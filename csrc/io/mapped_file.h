@@ -10,7 +10,8 @@ namespace tinyzh {
 
 class MappedFile {
  public:
-  // Throws Error(Code::file) when the path is missing, a directory or not readable.
+  // Throws Error(Code::file) when the path is missing, not readable or a device; Error(Code::checkpoint)
+  // when it is a directory.
   explicit MappedFile(const std::string& path);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;

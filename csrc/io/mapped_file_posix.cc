@@ -36,7 +36,7 @@ MappedFile::MappedFile(const std::string& path) : path_(path) {
       fail(Code::file, path, ": cannot be examined: ", std::generic_category().message(errno));
     }
     if (!S_ISREG(status.st_mode)) {
-      fail(Code::file, path, ": is ", kind_of(status.st_mode), "; give the path of a regular file");
+      fail(S_ISDIR(status.st_mode) ? Code::checkpoint : Code::file, path, ": is ", kind_of(status.st_mode), "; give the path of a regular file");
     }
     const auto size = static_cast<uint64_t>(status.st_size);
     if (size > SIZE_MAX) {

@@ -1,8 +1,10 @@
 #include "model/weights.h"
 
-#include <atomic>
 #include <cstring>
+#include <exception>
 #include <new>
+
+#include "base/error.h"
 
 namespace tinyzh {
 namespace {
@@ -10,6 +12,7 @@ namespace {
 struct Job {  // one matrix of the file and where it goes
   Matrix* target;
   const TensorView* source;
+  TensorId id;
   size_t layer;
 };
 
@@ -34,7 +37,7 @@ Weights::Weights(const Checkpoint& checkpoint, DType type, const Kernels& kernel
     if (dtype == DType::float32 && !source.quantised)
       target.f32 = source.f32(layer);
     else
-      jobs.push_back({&target, &source, layer});
+      jobs.push_back({&target, &source, id, layer});
   };
   add(tok_emb, TensorId::tok_emb, 0);
   for (size_t l = 0; l < layers.size(); ++l) {
@@ -53,12 +56,12 @@ Weights::Weights(const Checkpoint& checkpoint, DType type, const Kernels& kernel
   if (!config.tied) add(wcls_, TensorId::wcls, 0);
 
   if (dtype == DType::float32) dequantised_.resize(jobs.size());
-  std::atomic<bool> out_of_memory{false};
+  std::vector<std::exception_ptr> errors(jobs.size());  // nothing may be thrown on a worker
   pool.run(jobs.size(), [&](size_t i, size_t) {
     const Job& job = jobs[i];
     const TensorView& from = *job.source;
     const size_t rows = job.target->rows, cols = job.target->cols;
-    try {  // nothing may be thrown on a worker
+    try {
       if (dtype == DType::float32) {
         dequantised_[i] = AlignedBuffer<float>(rows * cols);
         dequantise_groups({from.q8(job.layer), rows * cols}, from.group_size, from.scales(job.layer), dequantised_[i].data());
@@ -68,11 +71,15 @@ Weights::Weights(const Checkpoint& checkpoint, DType type, const Kernels& kernel
       } else {
         job.target->q8 = Q8Matrix::quantise_rows(rows, cols, from.f32(job.layer), kernels);
       }
+    } catch (const Error& error) {
+      errors[i] = std::make_exception_ptr(
+          Error(error.code(), concat(tensor_name(job.id), " of layer ", job.layer, ": ", error.what())));
     } catch (const std::bad_alloc&) {
-      out_of_memory = true;
+      errors[i] = std::current_exception();
     }
   });
-  if (out_of_memory) throw std::bad_alloc();
+  for (const std::exception_ptr& error : errors)
+    if (error) std::rethrow_exception(error);
 }
 
 size_t Weights::bytes_per_token() const {

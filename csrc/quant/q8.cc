@@ -5,6 +5,8 @@
 #include <cstring>
 #include <numeric>
 
+#include "base/error.h"
+
 namespace tinyzh {
 
 Q8Matrix::Q8Matrix(size_t rows, size_t cols, size_t group_size)
@@ -87,6 +89,9 @@ Q8Matrix Q8Matrix::quantise_rows(size_t rows, size_t cols, const float* weights,
   std::vector<int8_t> q(cols);
   for (size_t row = 0; row < rows; ++row) {
     const float scale = kernels.quantise_row(q.data(), weights + row * cols, cols);
+    if (!std::isfinite(scale))
+      fail(Code::checkpoint, "row ", row,
+           " holds a weight that is not a finite number and has no int8 form; mend the checkpoint");
     matrix.set_row(row, q.data(), &scale);
   }
   return matrix;

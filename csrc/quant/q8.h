@@ -34,7 +34,8 @@ class Q8Matrix {
   // values (rows, cols), scales (rows * cols / group_size), as in a v2 checkpoint.
   static Q8Matrix pack(size_t rows, size_t cols, size_t group_size, const int8_t* values,
                        const std::byte* unaligned_scales);
-  // One scale a row: max|w| / 127, values rounded half to even.
+  // One scale a row: max|w| / 127, values rounded half to even.  Throws Error(Code::checkpoint) when a
+  // weight is not a finite number.
   static Q8Matrix quantise_rows(size_t rows, size_t cols, const float* weights, const Kernels& kernels);
 
   size_t rows() const { return rows_; }

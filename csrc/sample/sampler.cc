@@ -13,14 +13,14 @@ namespace {
 
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 
-void check_numbers(std::span<const float> logits) {
+}  // namespace
+
+void check_logits(std::span<const float> logits) {
   for (size_t i = 0; i < logits.size(); ++i)
     if (!std::isfinite(logits[i]))
       fail(Code::generation, "logit of token ", i, " is ", logits[i],
-           ", not a finite number: the checkpoint holds broken weights (tinyzh info shows its tensors)");
+           ", not a finite number: the checkpoint holds broken weights; download or convert it again");
 }
-
-}  // namespace
 
 int32_t argmax(std::span<const float> values) {
   return static_cast<int32_t>(std::max_element(values.begin(), values.end()) - values.begin());
@@ -50,7 +50,7 @@ Sampler::Sampler(const SamplingParams& params, const Kernels& kernels, int32_t v
 
 Sample Sampler::sample(std::span<float> logits, std::span<const int32_t> banned) {
   const StandardFloatingPoint standard;
-  check_numbers(logits);
+  check_logits(logits);
   if (!logprobs_.empty()) log_softmax(logits, logprobs_, kernels_);
 
   for (const auto& [token, bias] : params_.logit_bias) logits[static_cast<size_t>(token)] += bias;

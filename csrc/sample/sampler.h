@@ -66,6 +66,9 @@ class Sampler {
   std::vector<float> logprobs_;    // (vocab_size), when asked for
 };
 
+// Throws Error(Code::generation) that names the first logit that is not a finite number.
+void check_logits(std::span<const float> logits);
+
 // Index of the first largest value; n > 0.
 int32_t argmax(std::span<const float> values);
 

@@ -7,8 +7,9 @@ import os
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from .errors import GenerationError
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import asyncio
 
     from . import _core
+
+    _Waiting = tuple[asyncio.AbstractEventLoop, weakref.ref[asyncio.Event]]
 
 __all__ = ["Generation", "GenerationStats", "TokenLogprob"]
 
@@ -45,6 +48,19 @@ class GenerationStats:
     seconds: float | None  #: from submission to the end
     tokens_per_second: float | None  #: after the first token
     logits_hash: int  #: FNV-1a of the last logits; equal bits give equal hashes
+
+
+def _waker(waiting: list[_Waiting]) -> Callable[[], None]:
+    """Wakes every reader of a list, from whatever thread."""
+
+    def wake() -> None:
+        for loop, reader in list(waiting):
+            event = reader()
+            if event is not None:
+                with contextlib.suppress(RuntimeError):  # the loop was closed under its reader
+                    loop.call_soon_threadsafe(event.set)
+
+    return wake
 
 
 class _AsyncReader(AsyncIterator[str]):
@@ -78,7 +94,8 @@ class Generation:
 
     Iterating gives text as it becomes certain, whole characters only; leaving the loop early
     cancels the rest.  ``async for`` does the same.  ``read()`` gives the rest at once.  The model
-    runs ahead of its reader, so nothing is lost by reading late.
+    runs ahead of its reader, so nothing is lost by reading late.  Several readers, threads or
+    tasks, share the text: each piece goes to one of them.
     """
 
     def __init__(
@@ -103,6 +120,8 @@ class Generation:
         self._taken = 0  # pieces taken from the request
         self._ready: deque[str] = deque([echo] if echo else [])
         self._over = False  # nothing more will come from the request
+        self._lock = Lock()  # for readers on several threads: each piece goes to one of them
+        self._waiting: list[_Waiting] = []  # asynchronous readers
 
     @property
     def _request(self) -> _core.Request:
@@ -129,12 +148,14 @@ class Generation:
             self._request.raise_error()
 
     def __next__(self) -> str:
-        while not self._ready and not self._over:
-            self._take(_SLICE)
-        self._raise_if_failed()
-        if not self._ready:
-            raise StopIteration
-        return self._ready.popleft()
+        _ = self._request  # raises in a forked child, where nobody might let go of the lock
+        with self._lock:
+            while not self._ready and not self._over:
+                self._take(_SLICE)
+            self._raise_if_failed()
+            if not self._ready:
+                raise StopIteration
+            return self._ready.popleft()
 
     def __iter__(self) -> Iterator[str]:
         ended = False
@@ -157,24 +178,21 @@ class Generation:
 
             loop, event = asyncio.get_running_loop(), asyncio.Event()
 
-            # The garbage collector cannot see that the core holds wake().  Did wake() hold the
-            # event, then that its waiter, and that task this coroutine, all would stay for ever.
-            waiting = weakref.ref(event)
-
-            def wake() -> None:
-                event = waiting()
-                if event is not None:
-                    with contextlib.suppress(RuntimeError):  # the loop was closed under its reader
-                        loop.call_soon_threadsafe(event.set)
-
-            self._request.set_waker(wake)
+            # Weakly: the garbage collector cannot see that the core holds the waker.  Did that hold
+            # the event, then its waiter, and that task this coroutine, all would stay for ever.
+            reader = (loop, weakref.ref(event))
+            self._waiting.append(reader)
+            self._request.set_waker(_waker(self._waiting))
             try:
                 while not self._ready and not self._over:
                     await self._woken(event)
                     event.clear()
-                    self._take(0)
+                    with self._lock:
+                        self._take(0)
             finally:
-                self._request.set_waker(None)
+                self._waiting.remove(reader)
+                if not self._waiting:
+                    self._request.set_waker(None)
         self._raise_if_failed()
         return self._ready.popleft() if self._ready else None
 

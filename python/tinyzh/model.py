@@ -90,6 +90,10 @@ class Model:
         if threads is not None:
             threads = checked_integer("threads", threads, 1, 256)
         queue_limit = checked_integer("queue_limit", queue_limit, 1, _MAX_QUEUE)
+        if not isinstance(dtype, str):
+            raise InvalidArgument(f"dtype is {dtype!r:.100}: expected auto, float32 or int8")
+        if path is not None and not isinstance(path, (str, os.PathLike, bytes)):
+            raise InvalidArgument(f"path is {path!r:.100}: expected a path, bytes or None")
         if path is None:
             path = _DATA / "story.bin"
             tokenizer = _DATA / "story.tokenizer.bin" if tokenizer is None else tokenizer
@@ -121,6 +125,10 @@ class Model:
             return find_tokenizer(self._path, self._config.vocab_size)
         if isinstance(tokenizer, (str, os.PathLike)):
             return open_tokenizer(Path(tokenizer), self._config.vocab_size)
+        if isinstance(tokenizer, bool) or not hasattr(tokenizer, "vocab_size"):
+            raise InvalidArgument(
+                f"tokenizer is {tokenizer!r:.100}: expected a path, a tokenizer, False or None"
+            )
         if tokenizer.vocab_size != self._config.vocab_size:
             raise TokenizerError(
                 f"the tokenizer has {tokenizer.vocab_size} pieces, the model's vocabulary "
@@ -167,7 +175,7 @@ class Model:
             ContextFull: the prompt is longer than the context.
             QueueFull: ``queue_limit`` generations are waiting.
         """
-        chosen = (params or SamplingParams()).but(
+        chosen = _checked_params(params).but(
             temperature=temperature,
             top_p=top_p,
             top_k=top_k,
@@ -204,6 +212,8 @@ class Model:
         ids = self._ids(prompt)
         for token in params.stop_tokens:
             checked_integer("a token of stop_tokens", token, 0, self._config.vocab_size - 1)
+        for token in params.logit_bias or {}:
+            checked_integer("a token of logit_bias", token, 0, self._config.vocab_size - 1)
         ends = [i for i in ends if i < self._config.vocab_size]  # a model of bytes may have none
         starts_text = self._tokenizer is not None and all(i == BOS for i in ids)
         request = self._engine.submit(
@@ -254,11 +264,9 @@ class Model:
         Prompt i uses seed + i, so each story is the one that ``generate`` tells with that seed.
         Waits while the queue is full instead of raising QueueFull.  Arguments as for ``generate``.
         """
-        if isinstance(prompts, str):
-            raise InvalidArgument(
-                f"prompts is the string {prompts!r:.100}: expected a list of them"
-            )
-        chosen = (params or SamplingParams()).but(**changes).with_seed()
+        if isinstance(prompts, str) or not isinstance(prompts, Iterable):
+            raise InvalidArgument(f"prompts is {prompts!r:.100}: expected a list of prompts")
+        chosen = _checked_params(params).but(**changes).with_seed()
         running: list[Generation] = []
         for i, prompt in enumerate(prompts):
             one = chosen.plus_seed(i)
@@ -288,6 +296,7 @@ class Model:
 
         Raises:
             InvalidArgument: an empty text.
+            GenerationError: the model's numbers are not numbers.
             ContextFull: the context is a single token, so that none has another before it.
         """
         if not isinstance(text, str):
@@ -322,7 +331,7 @@ class Model:
         return self._engine.token_logprobs(ids)
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """Logits after each token: (T, vocab_size) float32.
+        """Logits after each token: (T, vocab_size) float32; broken weights show as NaN.
 
         Raises:
             InvalidArgument: an id out of range.
@@ -444,6 +453,14 @@ class Model:
                 "this model was opened before the process forked, and its threads are not here: "
                 "open it in the child"
             )
+
+
+def _checked_params(params: SamplingParams | None) -> SamplingParams:
+    if params is None:
+        return SamplingParams()
+    if not isinstance(params, SamplingParams):
+        raise InvalidArgument(f"params is {params!r:.100}: expected a SamplingParams")
+    return params
 
 
 def _import_numpy() -> None:

@@ -39,6 +39,9 @@ def _strings(name: str, value: object) -> tuple[str, ...]:
     strings = (value,) if isinstance(value, str) else value
     if not isinstance(strings, Sequence) or not all(isinstance(s, str) for s in strings):
         raise InvalidArgument(f"{name} is {value!r}: expected a string or a list of strings")
+    for s in strings:
+        if any("\ud800" <= c <= "\udfff" for c in s):
+            raise InvalidArgument(f"{name} holds {s!r}: half a surrogate pair is no character")
     if any(not s for s in strings):
         raise InvalidArgument(f"{name} holds an empty string: every text contains it; leave it out")
     return tuple(strings)

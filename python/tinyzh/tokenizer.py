@@ -105,6 +105,7 @@ class BinTokenizer:
                 half-width one that it has.
             squeeze_spaces: drop leading and trailing spaces, and make one of several.
         """
+        _check_text(text)
         prefix = True if dummy_prefix is None else dummy_prefix
         data = text.encode("utf-8", "surrogatepass")
         return self._core.encode(data, bos, eos, prefix, squeeze_spaces, narrow_punctuation)
@@ -178,6 +179,7 @@ class SentencePieceTokenizer:
             bos, eos: put the token for the beginning, the end of a text around it.
             dummy_prefix: False leaves out the space that the file asks for in front of a text.
         """
+        _check_text(text)
         text = text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate has no bytes
         ids = self._without_prefix(text) if dummy_prefix is False else self._with_prefix(text)
         return [BOS] * bos + ids + [EOS] * eos
@@ -208,6 +210,11 @@ def _piece(sp: sentencepiece.SentencePieceProcessor, i: int) -> tuple[bytes, str
     if sp.is_byte(i):
         return bytes([int(piece[3:5], 16)]), "byte"
     return piece.replace("▁", " ").encode(), "normal"
+
+
+def _check_text(text: object) -> None:
+    if not isinstance(text, str):
+        raise InvalidArgument(f"text is {text!r:.100}: expected a string")
 
 
 def _read(path: Path) -> bytes:

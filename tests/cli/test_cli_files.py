@@ -28,7 +28,7 @@ def test_info(cli: Cli, tiny_path: Path, tiny: tinyzh.Model) -> None:
         "llama2.c v0 (float32)",
         f"{tiny.parameters:,} parameters",
         "2, dim 32, hidden 61",
-        "4 of 8, 2 for keys and values",
+        "4 of size 8, 2 for keys and values",
         f"{tiny.config.vocab_size} pieces, classifier not tied",
         "128 tokens",
         "tokenizer.bin (tokenizer.bin)",

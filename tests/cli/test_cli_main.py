@@ -291,3 +291,14 @@ def test_progress_on_a_terminal_leaves_nothing_behind() -> None:
     shown = on_a_terminal("bench", "--quick")
     assert "\r\x1b[Kbench: one stream …" in shown
     assert shown.rsplit("\x1b[K", 1)[1].startswith("model")
+
+
+@pytest.mark.parametrize("command", [["generate", "从前", "--seed", "1"], ["info"]])
+def test_a_full_disk_is_one_line(command: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [*PROGRAM, *command], env=environment(), stdout=full, stderr=subprocess.PIPE, timeout=30
+        )
+    assert result.returncode == 1
+    assert result.stderr.decode().startswith("tinyzh: error: standard output cannot be written")
+    assert result.stderr.count(b"\n") == 1

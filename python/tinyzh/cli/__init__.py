@@ -91,7 +91,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TinyzhError as error:
         return failed(error, 1)
     except OSError as error:
-        return failed(f"{error.filename}: {error.strerror}" if error.filename else error, 1)
+        if error.filename is not None:
+            return failed(f"{error.filename}: {error.strerror}", 1)
+        if error.errno is None:
+            return failed(error, 1)
+        terminal.line_open = False  # no file was opened: it is standard output, on a full disk say
+        _discard_output()
+        return failed(f"standard output cannot be written: {error.strerror}", 1)
     except MemoryError:
         return failed("out of memory: close other programs, or take a smaller model or int8", 1)
     except Exception as error:

@@ -87,7 +87,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "layers", f"{c['n_layers']}, dim {c['dim']}, hidden {c['hidden_dim']}"
     yield (
         "heads",
-        f"{c['n_heads']} of {c['head_size']}, {c['n_kv_heads']} for keys and values",
+        f"{c['n_heads']} of size {c['head_size']}, {c['n_kv_heads']} for keys and values",
     )
     tied = "tied" if c["tied"] else "not tied"
     yield "vocabulary", f"{c['vocab_size']} pieces, classifier {tied}"
