@@ -42,8 +42,8 @@ def test_help_is_in_both_languages(cli: Cli, command: str, monkeypatch: pytest.M
     monkeypatch.setenv("COLUMNS", "80")
     result = cli(command, "--help")
     assert result.code == 0
-    assert f"usage: tinyzh {command}" in result.out
-    assert len(re.findall(" / ", result.out)) >= 3
+    assert f"usage / 用法: tinyzh {command}" in result.out
+    assert len(re.findall(" / ", result.out)) >= 5
     assert len(re.findall("[\u4e00-\u9fff]", result.out)) > 15
     after_usage = result.out[result.out.index("\n\n") :]
     for line in after_usage.splitlines():

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import InvalidArgument, TokenizerError
@@ -33,6 +33,15 @@ class UsageError(Exception):
 
 class Formatter(argparse.HelpFormatter):
     """Wraps by the columns that characters take: a Chinese one takes two."""
+
+    def add_usage(
+        self,
+        usage: str | None,
+        actions: Iterable[argparse.Action],
+        groups: Iterable[Any],
+        prefix: str | None = None,
+    ) -> None:
+        super().add_usage(usage, actions, groups, prefix or "usage / 用法: ")
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return wrap(text, width)
@@ -63,9 +72,13 @@ def wrap(text: str, width: int) -> list[str]:
 class Parser(argparse.ArgumentParser):
     """Reports a wrong command line as one line."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, add_help: bool = True, **options: Any) -> None:
         options.setdefault("formatter_class", Formatter)
-        super().__init__(allow_abbrev=False, **options)
+        super().__init__(allow_abbrev=False, add_help=False, **options)
+        self._positionals.title = "arguments / 参数"
+        self._optionals.title = "options / 选项"
+        if add_help:
+            self.add_argument("-h", "--help", action="help", help=both("this help", "显示帮助"))
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} ({self.prog} --help shows what is possible)")

@@ -423,14 +423,21 @@ TEST_CASE("engine: a file cut short is the request's error, and the next request
 }
 
 TEST_CASE("engine: weights that are no numbers are an error of the request, as fp32 and as int8") {
-  MadeCheckpoint made = make_checkpoint(kSmallConfig, Format::v0);
-  for (const tinyzh::testing::Piece& piece : made.pieces)
-    if (piece.tensor == "w1" && piece.layer == 1) made.set(piece.begin, std::numeric_limits<float>::quiet_NaN());
   for (DType dtype : {DType::float32, DType::int8}) {
+    MadeCheckpoint made = make_checkpoint(kSmallConfig, Format::v0);
+    for (const tinyzh::testing::Piece& piece : made.pieces)
+      if (piece.tensor == "rms_final") made.set(piece.begin, std::numeric_limits<float>::quiet_NaN());
     SmallEngine engine(10, std::make_shared<Model>(made.bytes, ModelOptions{dtype, 1, ""}));
     const auto request = engine.submit(endless());
     CHECK(wait_for_end(*request) == FinishReason::error);
     expect_error(Code::generation, {"not a finite number"}, [&] { request->rethrow_error(); });
     CHECK(request->tokens().empty());
   }
+}
+
+TEST_CASE("engine: a matrix that is no number has no int8 form") {
+  MadeCheckpoint made = make_checkpoint(kSmallConfig, Format::v0);
+  for (const tinyzh::testing::Piece& piece : made.pieces)
+    if (piece.tensor == "w1" && piece.layer == 1) made.set(piece.begin, std::numeric_limits<float>::quiet_NaN());
+  expect_error(Code::checkpoint, {"w1 of layer 1", "row 0"}, [&] { Model(made.bytes, ModelOptions{DType::int8, 1, ""}); });
 }
