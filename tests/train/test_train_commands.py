@@ -113,3 +113,26 @@ def test_the_recipe_goes_on_where_it_was(
     assert code == 0, err
     assert "6 steps" in text
     assert (out / "tokenizer" / "tokenizer.model").stat().st_mtime_ns == made
+
+
+def test_the_recipe_alone_is_that_of_the_built_in_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How many stories are drawn, and how often real ones are read, stands in one place."""
+    pytest.importorskip("torch", reason="trains; pip install 'tinyzh[train]'")
+    from tinyzh.errors import InvalidArgument
+    from tinyzh.train import pipeline
+
+    asked: dict[str, object] = {}
+
+    def record(out: Path, run: object, **options: object) -> None:
+        asked.clear()
+        asked.update(options)
+        raise InvalidArgument("far enough")
+
+    monkeypatch.setattr(pipeline, "train_builtin", record)
+    assert call(capsys, "train", "builtin", "--out", tmp_path)[0] == 2
+    assert "repeat" not in asked
+    assert "stories" not in asked
+    assert call(capsys, "train", "builtin", "--out", tmp_path, "--repeat", "3")[0] == 2
+    assert asked["repeat"] == 3

@@ -411,16 +411,16 @@ def _builtin_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stories",
         type=whole_number(100, 10**8),
-        default=200_000,
         metavar="N",
-        help=both("to draw from the templates; default 200000", "从模板生成的数量，默认 200000"),
+        help=both(
+            "to draw from the templates; none: as for the built-in model", "从模板生成的数量"
+        ),
     )
     parser.add_argument(
         "--repeat",
         type=whole_number(1, 10_000),
-        default=16,
         metavar="N",
-        help=both("times each real story is used; default 16", "每个真实故事重复的次数，默认 16"),
+        help=both("times each real story is used; none: as it was", "每个真实故事重复的次数"),
     )
     parser.add_argument(
         "--minutes",
@@ -442,16 +442,16 @@ def _builtin(args: argparse.Namespace, terminal: Terminal) -> None:
     settings = list(args.set)
     if args.minutes is not None:
         settings.append(f"minutes={args.minutes}")
+    asked = {"stories": args.stories, "repeat": args.repeat}
     result = train_builtin(
         args.out,
         config.load(args.config or "builtin", settings),
         real=args.real,
         valid_texts=args.valid_text,
-        stories=args.stories,
-        repeat=args.repeat,
         seed=args.seed,
         resume=args.resume,
         report=terminal.line,
+        **{name: value for name, value in asked.items() if value is not None},
     )
     _tell_result(result, args.out, terminal)
 
