@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import InvalidArgument
 from ..model import Model
-from .reading import find_files, read_stories
+from .reading import read_texts
 
 __all__ = ["Measured", "evaluate", "measure"]
 
@@ -79,9 +79,9 @@ def evaluate(
         texts: files, folders and globs, as for `tinyzh train corpus`.
         tokenizer: None: found beside the model.
     """
-    stories = [text.strip() for path in find_files(texts) for text in read_stories(path)]
+    stories = read_texts(texts)
     with _opened(Path(model), tokenizer, dtype) as engine:
-        return measure(engine, [text for text in stories if text], progress)
+        return measure(engine, stories, progress)
 
 
 @contextmanager

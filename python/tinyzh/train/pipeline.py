@@ -18,20 +18,14 @@ from .errors import TrainingError
 from .export import export
 from .loop import Result, train
 from .progress import shown
-from .reading import find_files, read_stories
+from .reading import read_texts
 from .shards import prepare
 from .tokenizer import find_trained, train_tokenizer
 
-__all__ = ["read_texts", "train_builtin", "train_model"]
+__all__ = ["train_builtin", "train_model"]
 
 STORIES = 200_000  # drawn for the built-in model
 REPEAT = 32  # times that the built-in model reads a real story where it reads a drawn one once
-
-
-def read_texts(paths: Sequence[str | Path]) -> list[str]:
-    """The stories of files and folders of any kind that `tinyzh train corpus` reads."""
-    texts = [text.strip() for path in find_files(paths) for text in read_stories(path)]
-    return [text for text in texts if text]
 
 
 def train_model(

@@ -11,7 +11,7 @@ from typing import IO, Any, Literal, cast, get_args
 
 from ..errors import FileError, FileMissing, InvalidArgument
 
-__all__ = ["FIELDS", "KINDS", "Layout", "find_files", "read_stories"]
+__all__ = ["FIELDS", "KINDS", "Layout", "find_files", "read_stories", "read_texts"]
 
 Layout = Literal["auto", "lines", "blocks", "file"]
 """How a .txt file holds stories: one a line, between blank lines, or one in the whole file."""
@@ -88,6 +88,12 @@ def read_stories(
         if isinstance(error, FileError):
             raise
         raise FileError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def read_texts(paths: Sequence[str | Path]) -> list[str]:
+    """The stories of files and folders of any kind that can be read, without spaces around."""
+    texts = [text.strip() for path in find_files(paths) for text in read_stories(path)]
+    return [text for text in texts if text]
 
 
 def _is_report(path: Path) -> bool:
