@@ -329,23 +329,8 @@ bool convert(const std::string& source, const std::string& target, const std::st
              const std::function<void(size_t, size_t)>& progress) {
   const MappedFile file(source);
   const Checkpoint checkpoint = parse_checkpoint(file.bytes(), source);
-  const Format to = format_of(format);
-  if (to == Format::v2 && group_size == 0) group_size = default_group_size(checkpoint.config);
-  convert_checkpoint(checkpoint, target, to, group_size, progress);
-  return to == Format::v2 && groups_straddle_rows(checkpoint.config, group_size);
-}
-
-Vocabulary make_vocabulary(const std::vector<std::pair<py::bytes, std::string>>& pieces) {
-  std::vector<Piece> list;
-  for (const auto& [bytes, kind] : pieces) {
-    PieceKind k = PieceKind::normal;
-    if (kind == "byte") k = PieceKind::byte;
-    else if (kind == "control") k = PieceKind::control;
-    else if (kind == "unknown") k = PieceKind::unknown;
-    else if (kind != "normal") fail(Code::invalid_argument, "kind is '", kind, "': expected normal, byte, control or unknown");
-    list.push_back({std::string(bytes), k});
-  }
-  return Vocabulary(std::move(list));
+  const size_t written = convert_checkpoint(checkpoint, target, format_of(format), group_size, progress);
+  return written != 0 && groups_straddle_rows(checkpoint.config, written);
 }
 
 std::string_view kind_name(PieceKind kind) {
@@ -356,6 +341,18 @@ std::string_view kind_name(PieceKind kind) {
     case PieceKind::unknown: return "unknown";
   }
   return "";
+}
+
+PieceKind kind_of(const std::string& name) {
+  for (PieceKind kind : {PieceKind::normal, PieceKind::byte, PieceKind::control, PieceKind::unknown})
+    if (kind_name(kind) == name) return kind;
+  fail(Code::invalid_argument, "kind is '", name, "': expected normal, byte, control or unknown");
+}
+
+Vocabulary make_vocabulary(const std::vector<std::pair<py::bytes, std::string>>& pieces) {
+  std::vector<Piece> list;
+  for (const auto& [bytes, kind] : pieces) list.push_back({std::string(bytes), kind_of(kind)});
+  return Vocabulary(std::move(list));
 }
 
 }  // namespace

@@ -31,7 +31,7 @@ class RopeTable {
       cos_.reserve(size);
       sin_.reserve(size);
     }
-    for (size_t position = cos_.size() / (pairs_ ? pairs_ : 1); position < positions; ++position)
+    for (size_t position = cos_.size() / pairs_; position < positions; ++position)
       for (float frequency : frequencies_) {
         double sine, cosine;
         math::sin_cos(static_cast<float>(position) * frequency, sine, cosine);

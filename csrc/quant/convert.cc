@@ -21,8 +21,8 @@ bool groups_straddle_rows(const Config& config, size_t group_size) {
   return config.dim % group_size != 0 || config.hidden_dim % group_size != 0;
 }
 
-void convert_checkpoint(const Checkpoint& from, const std::string& path, Format format, size_t group_size,
-                        const std::function<void(size_t, size_t)>& progress) {
+size_t convert_checkpoint(const Checkpoint& from, const std::string& path, Format format, size_t group_size,
+                          const std::function<void(size_t, size_t)>& progress) {
   const StandardFloatingPoint standard;
   if (format == Format::v2 && group_size == 0) group_size = default_group_size(from.config);
   CheckpointWriter writer(path, from.config, format, group_size);
@@ -62,6 +62,7 @@ void convert_checkpoint(const Checkpoint& from, const std::string& path, Format 
   }
   writer.commit();
   if (progress) progress(total, total);
+  return group_size;
 }
 
 }  // namespace tinyzh

@@ -48,8 +48,6 @@ Q8Panel Q8Matrix::panel(size_t index) const {
           phase.segments.size()};
 }
 
-size_t Q8Matrix::phase_of(size_t row) const { return places_[slot_of_[row] / 8].phase; }
-
 void Q8Matrix::set_row(size_t row, const int8_t* values, const float* segment_scales) {
   const size_t lane = slot_of_[row] % 8;
   const Place& place = places_[slot_of_[row] / 8];
@@ -99,12 +97,12 @@ Q8Matrix Q8Matrix::quantise_rows(size_t rows, size_t cols, const float* weights,
 
 void Q8Matrix::dequantise_row(size_t row, float* out) const {
   const size_t lane = slot_of_[row] % 8;
-  const Q8Panel from = panel(slot_of_[row] / 8);
-  const Phase& phase = phases_[phase_of(row)];
-  const int8_t* quad = from.values + 4 * lane;
-  for (size_t s = 0; s < from.segment_count; ++s) {
-    const float scale = from.scales[8 * s + lane];
-    for (size_t q = from.segments[s].first_quad; q < from.segments[s].end_quad; ++q, quad += 32)
+  const Place& place = places_[slot_of_[row] / 8];
+  const Phase& phase = phases_[place.phase];
+  const int8_t* quad = values_.data() + place.value_offset + 4 * lane;
+  for (size_t s = 0; s < phase.segments.size(); ++s) {
+    const float scale = scales_[place.scale_offset + 8 * s + lane];
+    for (size_t q = phase.segments[s].first_quad; q < phase.segments[s].end_quad; ++q, quad += 32)
       for (size_t col = std::max<size_t>(phase.columns[s], 4 * q);
            col < std::min<size_t>(phase.columns[s + 1], 4 * q + 4); ++col)
         out[col] = static_cast<float>(quad[col - 4 * q]) * scale;

@@ -59,7 +59,6 @@ class Q8Matrix {
     size_t phase;
   };
   void set_row(size_t row, const int8_t* values, const float* segment_scales);
-  size_t phase_of(size_t row) const;
 
   size_t rows_ = 0, cols_ = 0;
   std::vector<Phase> phases_;
