@@ -31,7 +31,7 @@ std::string_view likely_mistake(std::string_view text) {
   if (text.starts_with("<!") || text.starts_with("<html"))
     return " (it is a web page: download the file itself)";
   if (text.starts_with("\n\x0e\n\x05<unk>"))
-    return " (it is a SentencePiece model: give it a name that ends in .model)";
+    return " (it is a SentencePiece model: open it as one, with the sentencepiece package)";
   return " (it is cut short, has bytes added at its end, or is another kind of file)";
 }
 
