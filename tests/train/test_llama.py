@@ -149,3 +149,17 @@ def test_their_tokenizer_gives_the_same_ids(name: str) -> None:
     for text in TEXTS:
         assert theirs.encode(text).ids == [1, *ours.encode(text)], text
         assert theirs.decode(theirs.encode(text).ids) == ours.decode(ours.encode(text)), text
+
+
+def test_locked_dropout_has_one_mask_for_all_positions_and_none_when_told_stories() -> None:
+    from tinyzh.train.model import Dropout
+
+    x = torch.ones(4, 9, 64)
+    torch.manual_seed(3)
+    each, locked = Dropout(0.5, False)(x), Dropout(0.5, True)(x)
+    assert (locked == locked[:, :1]).all()
+    assert not (each == each[:, :1]).all()
+    assert set(locked.unique().tolist()) == {0.0, 2.0}
+    assert abs(locked.mean().item() - 1) < 0.2
+    assert len({tuple(row) for row in locked[:, 0].tolist()}) == 4  # each row its own
+    assert (Dropout(0.5, True).eval()(x) == x).all()

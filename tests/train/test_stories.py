@@ -47,7 +47,7 @@ def test_drawn_stories_are_chinese_with_full_width_punctuation() -> None:
         odd = re.findall(r"[^\n一-鿿，。！？：；、…—·“”‘’《》]", story)
         assert not odd, (odd, story)
         assert story.count("“") == story.count("”"), story
-        assert 80 <= len(story) <= 450, story
+        assert 80 <= len(story) <= 500, story
         assert story[-1] in "。！？”…", story
 
 

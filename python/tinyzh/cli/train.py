@@ -89,6 +89,16 @@ def _corpus_arguments(parser: argparse.ArgumentParser) -> None:
         help=both("times each story of the inputs is used; default 1", "每个输入故事重复的次数"),
     )
     parser.add_argument(
+        "--exchange-names",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help=both(
+            "share of these repetitions in which the children have other names; default 0",
+            "重复时更换孩子名字的比例，默认 0",
+        ),
+    )
+    parser.add_argument(
         "--full-width",
         action="store_true",
         help=both("half-width punctuation becomes full-width", "半角标点转为全角"),
@@ -148,6 +158,7 @@ def _corpus(args: argparse.Namespace, terminal: Terminal) -> None:
         near_duplicates=args.near_duplicates,
         valid=args.valid,
         repeat=args.repeat,
+        exchange_names=args.exchange_names,
         layout=args.layout,
         encoding=args.encoding,
     )

@@ -25,6 +25,7 @@ from .atomic import replacing
 from .clean import chinese_share, clean, comparison_key
 from .duplicates import near_duplicates
 from .extra import track
+from .names import exchange_names
 from .parallel import ordered_map
 from .reading import FIELDS, Layout, find_files, read_stories
 
@@ -49,6 +50,7 @@ class CorpusOptions:
         valid_templates: the share of the built-in templates that is kept for validation.
         repeat: how often the training split has each story of the inputs, to give a few real
             ones some weight beside many drawn ones.
+        exchange_names: the share of these repetitions in which the children have other names.
         layout: how .txt files hold stories: lines, blocks (between blank lines), file, or auto.
         fields: names that the text may have in .json and .jsonl; the first one found is taken.
         encoding: of all inputs.
@@ -64,6 +66,7 @@ class CorpusOptions:
     valid: float = 0.01
     valid_templates: float = 0.05
     repeat: int = 1
+    exchange_names: float = 0.0
     layout: Layout = "auto"
     fields: tuple[str, ...] = FIELDS
     encoding: str = "utf-8-sig"
@@ -71,7 +74,7 @@ class CorpusOptions:
     plot: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("chinese", "near_duplicates", "valid", "valid_templates"):
+        for name in ("chinese", "near_duplicates", "valid", "valid_templates", "exchange_names"):
             if not 0 <= (value := getattr(self, name)) <= 1:
                 raise InvalidArgument(f"{name} is {value}: expected a share from 0 to 1")
         for name, least in (("min_chars", 1), ("max_chars", self.min_chars), ("repeat", 1)):
@@ -177,7 +180,7 @@ def build_corpus(
     seen: set[bytes] = set()
     read = _read(inputs, out, options, seen, report, progress)
     texts = {name: [text for text, half in read if half == name] for name in SPLITS}
-    texts["train"] *= options.repeat
+    texts["train"] = _repeated(texts["train"], seed, options)
     drawn = _draw(builtin, seed, options, seen, report)
     show = progress and builtin > 0
     for text, half in track(drawn, "drawing", unit="stories", total=builtin, show=show):
@@ -257,6 +260,17 @@ def _read(
         texts = [text for i, text in enumerate(texts) if i not in gone]
         keys = [key for i, key in enumerate(keys) if i not in gone]
     return list(zip(texts, _halves(keys, options.valid), strict=True))
+
+
+def _repeated(texts: Sequence[str], seed: int, options: CorpusOptions) -> list[str]:
+    """The stories, as often as they are wanted, some of them with other names."""
+    rng = random.Random(f"{seed}/names")
+    slots = stories.load_slots(stories.FOLDER / "slots.txt")
+    return [
+        exchange_names(text, slots, rng) if rng.random() < options.exchange_names else text
+        for _ in range(options.repeat)
+        for text in texts
+    ]
 
 
 def _draw(

@@ -127,7 +127,7 @@ class _Trainer:
         elif device.type == "cuda":
             torch.set_float32_matmul_precision("high")
         torch.manual_seed(settings.seed)
-        self.model = Llama(run.model, settings.dropout).to(device)
+        self.model = Llama(run.model, settings.dropout, settings.locked_dropout).to(device)
         self.average = Average(self.model, settings.ema) if settings.ema else None
         self.optimizer = Optimizer(self.model, settings, device)
         self.step, self.clock = 0, Clock(0.0)

@@ -32,13 +32,33 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return turned.flatten(-2).type_as(x)
 
 
+class Dropout(nn.Module):
+    """Zeroes a share of the channels of x (B, T, D) in training: of each position, or ``locked``.
+
+    Locked (Gal and Ghahramani, 2016), a row has one mask (B, 1, D) for all its positions. That
+    regularises a small text as well, and costs nothing where random numbers are slow: on a CPU.
+    """
+
+    def __init__(self, share: float, locked: bool) -> None:
+        super().__init__()
+        self.share, self.locked = share, locked
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) to (B, T, D)."""
+        if not self.locked or not self.training or not self.share:
+            return F.dropout(x, self.share, self.training)
+        kept = torch.rand(x.shape[0], 1, x.shape[2], device=x.device) >= self.share
+        return x * (kept / (1 - self.share)).type_as(x)
+
+
 class Attention(nn.Module):
     """Causal self-attention; each key/value head serves N / K query heads."""
 
-    def __init__(self, config: Config, dropout: float) -> None:
+    def __init__(self, config: Config, dropout: float, locked: bool) -> None:
         super().__init__()
         self.n_heads, self.n_kv_heads = config.n_heads, config.n_kv_heads
-        self.dropout = dropout
+        self.inner_dropout = 0.0 if locked else dropout
+        self.dropout = Dropout(dropout, locked)
         self.wq = nn.Linear(config.dim, config.dim, bias=False)
         self.wk = nn.Linear(config.dim, config.kv_dim, bias=False)
         self.wv = nn.Linear(config.dim, config.kv_dim, bias=False)
@@ -54,37 +74,37 @@ class Attention(nn.Module):
         if shared > 1:
             k, v = k.repeat_interleave(shared, dim=2), v.repeat_interleave(shared, dim=2)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, N, T, S)
-        dropout = self.dropout if self.training else 0.0
+        dropout = self.inner_dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
-        y = self.wo(y.transpose(1, 2).flatten(2))  # (B, T, D)
-        return F.dropout(y, self.dropout, self.training)
+        out: Tensor = self.dropout(self.wo(y.transpose(1, 2).flatten(2)))
+        return out
 
 
 class FeedForward(nn.Module):
     """SwiGLU: w2(silu(w1 x) * w3 x)."""
 
-    def __init__(self, config: Config, dropout: float) -> None:
+    def __init__(self, config: Config, dropout: float, locked: bool) -> None:
         super().__init__()
-        self.dropout = dropout
+        self.dropout = Dropout(dropout, locked)
         self.w1 = nn.Linear(config.dim, config.hidden_dim, bias=False)
         self.w2 = nn.Linear(config.hidden_dim, config.dim, bias=False)
         self.w3 = nn.Linear(config.dim, config.hidden_dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) to (B, T, D)."""
-        y = self.w2(F.silu(self.w1(x)) * self.w3(x))
-        return F.dropout(y, self.dropout, self.training)
+        y: Tensor = self.dropout(self.w2(F.silu(self.w1(x)) * self.w3(x)))
+        return y
 
 
 class Layer(nn.Module):
     """Attention and feed-forward, each with its norm before it and a residual around it."""
 
-    def __init__(self, config: Config, dropout: float) -> None:
+    def __init__(self, config: Config, dropout: float, locked: bool) -> None:
         super().__init__()
         self.rms_att = nn.RMSNorm(config.dim, config.norm_eps)
-        self.attention = Attention(config, dropout)
+        self.attention = Attention(config, dropout, locked)
         self.rms_ffn = nn.RMSNorm(config.dim, config.norm_eps)
-        self.feed_forward = FeedForward(config, dropout)
+        self.feed_forward = FeedForward(config, dropout, locked)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """(B, T, D) to (B, T, D)."""
@@ -98,11 +118,11 @@ class Llama(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, config: Config, dropout: float = 0.0) -> None:
+    def __init__(self, config: Config, dropout: float = 0.0, locked: bool = False) -> None:
         super().__init__()
-        self.config, self.dropout = config, dropout
+        self.config, self.dropout = config, Dropout(dropout, locked)
         self.tok_emb = nn.Embedding(config.vocab_size, config.dim)
-        self.layers = nn.ModuleList(Layer(config, dropout) for _ in range(config.n_layers))
+        self.layers = nn.ModuleList(Layer(config, dropout, locked) for _ in range(config.n_layers))
         self.rms_final = nn.RMSNorm(config.dim, config.norm_eps)
         self.wcls = nn.Linear(config.dim, config.vocab_size, bias=False)
         cos, sin = rope_tables(config.seq_len, config.head_size, config.rope_theta)
@@ -124,7 +144,7 @@ class Llama(nn.Module):
         """Logits (B, T, V) for the token after each of ``tokens`` (B, T)."""
         T = tokens.shape[1]
         cos, sin = self.cos[:T], self.sin[:T]
-        x = F.dropout(self.tok_emb(tokens), self.dropout, self.training)  # (B, T, D)
+        x = self.dropout(self.tok_emb(tokens))  # (B, T, D)
         for layer in self.layers:
             x = layer(x, cos, sin)
         logits: Tensor = self.wcls(self.rms_final(x))

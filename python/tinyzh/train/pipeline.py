@@ -24,8 +24,9 @@ from .tokenizer import find_trained, train_tokenizer
 
 __all__ = ["train_builtin", "train_model"]
 
-STORIES = 200_000  # drawn for the built-in model
-REPEAT = 32  # times that the built-in model reads a real story where it reads a drawn one once
+STORIES = 100_000  # drawn for the built-in model
+REPEAT = 48  # times that the built-in model reads a real story where it reads a drawn one once
+EXCHANGED = 0.5  # share of these times in which its children have other names
 
 
 def train_model(
@@ -117,7 +118,9 @@ def train_builtin(
             f"{out}: is not empty: --resume goes on with what is there, or give another folder"
         )
     if not (corpus / "report.json").exists():
-        options = CorpusOptions(full_width=True, chinese=0.8, valid=0.0, repeat=repeat)
+        options = CorpusOptions(
+            full_width=True, chinese=0.8, valid=0.0, repeat=repeat, exchange_names=EXCHANGED
+        )
         report(str(build_corpus(real, corpus, builtin=stories, seed=seed, options=options)))
     if not (tokenizer / "tokenizer.bin").exists():
         size = run.model.vocab_size
