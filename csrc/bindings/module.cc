@@ -122,9 +122,9 @@ Format format_of(const std::string& name) {
 
 std::optional<DType> dtype_of(const std::string& name) {
   if (name == "auto") return std::nullopt;
-  for (DType dtype : {DType::float32, DType::int8})
+  for (DType dtype : {DType::float32, DType::int8, DType::int4})
     if (dtype_name(dtype) == name) return dtype;
-  fail(Code::invalid_argument, "dtype is '", name, "': expected auto, float32 or int8");
+  fail(Code::invalid_argument, "dtype is '", name, "': expected auto, float32, int8 or int4");
 }
 
 // 1e-5f as 1e-05 and not as 9.999999747378752e-06.

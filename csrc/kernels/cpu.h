@@ -3,6 +3,8 @@
 
 namespace tinyzh {
 
-bool cpu_has_avx2_fma_f16c();  // and the operating system saves the wide registers
+// And the operating system saves the wide registers.
+bool cpu_has_avx2_fma_f16c();
+bool cpu_has_avx512_vnni();  // F, BW, DQ, VL and VNNI
 
 }  // namespace tinyzh

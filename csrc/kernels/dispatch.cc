@@ -13,6 +13,7 @@ namespace {
 
 constexpr const Kernels* kCompiled[] = {
 #if defined(__x86_64__)
+    &kAvx512Kernels,
     &kAvx2Kernels,
 #endif
     &kScalarKernels,
@@ -20,6 +21,7 @@ constexpr const Kernels* kCompiled[] = {
 
 bool cpu_runs(const Kernels& kernels) {
 #if defined(__x86_64__)
+  if (&kernels == &kAvx512Kernels) return cpu_has_avx512_vnni();
   if (&kernels == &kAvx2Kernels) return cpu_has_avx2_fma_f16c();
 #endif
   return &kernels == &kScalarKernels;
@@ -74,35 +76,48 @@ bool agrees_with_scalar(const Kernels& candidate) {
     }
     return x;
   };
-  constexpr size_t kRows = 11, kCols = 45, kBatch = 10, kStride = 64, kQuads = 13;
+  constexpr size_t kRows = 11, kCols = 45, kBatch = 15, kStride = 64, kQuads = 13, kPanels = 5;
   constexpr size_t kHeadSize = 88, kPositions = 70, kBlocks = 5;
   const std::vector<float> w = numbers(kRows * kCols), x = numbers(kBatch * kCols), weight = numbers(kCols);
   const std::vector<float> cache = numbers(kBlocks * kHeadSize * 2 * kBlockPositions), q = numbers(kHeadSize);
-  const std::vector<float> scales = numbers(16);
-  AlignedBuffer<int8_t> values(kQuads * 32);
+  const std::vector<float> scales = numbers(kPanels * 2 * kPanelRows);
+  AlignedBuffer<int8_t> values(kPanels * kQuads * 4 * kPanelRows);
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<int8_t>(37 * i);
-  const Q8Segment segments[2] = {{0, 7}, {6, 12}};
+  const Segment segments[2] = {{0, 7}, {6, 12}};
+  std::vector<Q4Group> groups(kPanels * 2);
+  for (size_t i = 0; i < groups.size() * sizeof(Q4Group); ++i)
+    reinterpret_cast<uint8_t*>(groups.data())[i] = static_cast<uint8_t>(i * 37 % 251 & 0x7B);  // no fp16 infinity
   const float* blocks[kBlocks];
   for (size_t b = 0; b < kBlocks; ++b) blocks[b] = cache.data() + b * kHeadSize * 2 * kBlockPositions;
 
   auto run = [&](const Kernels& k) {
     std::vector<float> results;
     auto take = [&results](const std::vector<float>& found) { results.insert(results.end(), found.begin(), found.end()); };
-    for (size_t batch : {1, 2, 3, 4}) {
+    for (size_t batch : {1, 2, 3, 4, 5, 6}) {
       std::vector<float> out(batch * kRows);
       k.matmul_f32(out.data(), kRows, w.data(), x.data(), kCols, kRows, kCols, batch);
       take(out);
     }
     std::vector<int8_t> xq(kBatch * kStride);
-    std::vector<float> x_scales(kBatch);
+    std::vector<float> x_scales(kBatch), sums(kBatch * kStride / kGroupColumns);
     for (size_t b = 0; b < kBatch; ++b)
-      x_scales[b] = k.quantise_row(xq.data() + b * kStride, x.data() + b * kCols, kCols);
+      x_scales[b] = k.quantise_row(xq.data() + b * kStride, sums.data() + b * 2, x.data() + b * kCols, kCols);
     take(x_scales);
-    for (size_t batch : {size_t{1}, kBatch}) {
-      std::vector<float> out(8 * batch);
-      k.panel_q8(out.data(), {values.data(), scales.data(), segments, 2}, xq.data(), x_scales.data(), kStride, batch);
+    take(sums);
+    const Q8Rows columns{xq.data(), sums.data(), x_scales.data(), kStride};
+    constexpr size_t kResults = kPanels * kPanelRows - 5;
+    for (size_t batch : {size_t{1}, size_t{2}, kBatch}) {
+      std::vector<float> out(kResults * batch);
+      k.matmul_q8(out.data(), kResults, {values.data(), scales.data(), segments, 2, kQuads, kResults}, columns, batch);
+      take(out);
+      k.matmul_q4(out.data(), kResults, {groups.data(), 2, kResults}, columns, batch);
       take(out);
     }
+    std::vector<uint8_t> codes(kGroupColumns + 1);
+    uint16_t scale = 0;
+    k.quantise_q4(codes.data(), &scale, &codes[kGroupColumns], x.data());
+    take({codes.begin(), codes.end()});
+    take({static_cast<float>(scale)});
     std::vector<float> row(kCols);
     k.rmsnorm(row.data(), x.data(), weight.data(), kCols, 1e-5f);
     take(row);

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/half.h"
 #include "kernels/kernels.h"
 
 namespace tinyzh {
@@ -45,16 +46,25 @@ struct Generic {
       for (int c = 0; c < C; ++c) out[c * out_stride + r * apart] = sum(acc[r][c]);
   }
 
-  // Columns [first, last), three at a time: with four rows that is 12 sums, 3 columns and 1 weight,
-  // all 16 registers.
+  // Columns at a time: with four rows and 16 registers three, which makes 12 sums, 3 columns and 1 weight.
+  static constexpr size_t kColumns = Lanes::kRegisters == 32 ? 6 : 3;
+
+  // Columns [first, last).
   template <int R>
   static inline void columns(float* out, size_t out_stride, const float* w, size_t apart, const float* x,
                              size_t x_stride, size_t cols, size_t first, size_t last) {
+    const auto at = [&]<int C>(size_t b) {
+      tile<R, C>(out + b * out_stride, out_stride, w, apart, x + b * x_stride, x_stride, cols);
+    };
     size_t b = first;
-    for (; b + 3 <= last; b += 3)
-      tile<R, 3>(out + b * out_stride, out_stride, w, apart, x + b * x_stride, x_stride, cols);
-    if (last - b == 2) tile<R, 2>(out + b * out_stride, out_stride, w, apart, x + b * x_stride, x_stride, cols);
-    if (last - b == 1) tile<R, 1>(out + b * out_stride, out_stride, w, apart, x + b * x_stride, x_stride, cols);
+    for (; b + kColumns <= last; b += kColumns) at.template operator()<kColumns>(b);
+    switch (last - b) {
+      case 5: return at.template operator()<5>(b);
+      case 4: return at.template operator()<4>(b);
+      case 3: return at.template operator()<3>(b);
+      case 2: return at.template operator()<2>(b);
+      case 1: return at.template operator()<1>(b);
+    }
   }
 
   static void matmul_f32(float* out, size_t out_stride, const float* w, const float* x,
@@ -62,8 +72,8 @@ struct Generic {
     // Four rows of weights stay in the first cache while the columns pass by, in groups that fit the
     // second cache.
     constexpr size_t kRows = 4, kSecondCache = 256 * 1024;
-    size_t group = kSecondCache / (cols * sizeof(float)) / 3 * 3;
-    if (group < 3) group = 3;
+    size_t group = kSecondCache / (cols * sizeof(float)) / kColumns * kColumns;
+    if (group < kColumns) group = kColumns;
     const size_t apart = rows / kRows;
     for (size_t first = 0; first < batch; first += group) {
       const size_t last = first + group < batch ? first + group : batch;
@@ -86,6 +96,7 @@ struct Generic {
   static inline Lanes load(const float* p, size_t n) { return n == 8 ? Lanes::load(p) : Lanes::load(p, n); }
   static inline void store(Lanes a, float* p, size_t n) { n == 8 ? a.store(p) : a.store(p, n); }
 
+  static constexpr float kHalfMax = 65504.0f;  // the largest fp16
   static constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer, half to even
 
   // e^x with a relative error below 2^-23 over [-87.3, 88.3]; +0 below, e^88.3 above; NaN stays NaN.
@@ -133,7 +144,7 @@ struct Generic {
     each8(n, [&](size_t i, size_t m) { store(load(x + i, m) + load(y + i, m), x + i, m); });
   }
 
-  static float quantise_row(int8_t* q, const float* x, size_t n) {
+  static float quantise_row(int8_t* q, float* sums, const float* x, size_t n) {
     float largest = 0;
     each8(n, [&](size_t i, size_t m) { largest = Lanes::abs_max(load(x + i, m), largest); });
     // Below this the reciprocal would overflow; such a row is nothing but zeros for the model.
@@ -143,7 +154,68 @@ struct Generic {
     each8(n, [&](size_t i, size_t m) {
       Lanes::store_int8_of_magic(load(x + i, m) * inverse + magic, q + i, m);
     });
+    for (size_t i = n; i % kGroupColumns != 0; ++i) q[i] = 0;
+    for (size_t i = 0; i < n; i += kGroupColumns) {
+      int32_t total = 0;
+      for (size_t k = 0; k < kGroupColumns; ++k) total += q[i + k];
+      *sums++ = static_cast<float>(total);
+    }
     return zero ? 0.0f : largest / 127.0f;
+  }
+
+  // ---- 4-bit weights ---------------------------------------------------------------------------
+
+  struct Q4Choice {
+    uint16_t scale;
+    float zero;   // sixteenths, 0 ... 255
+    float error;  // sum of squares
+  };
+
+  // Rounds 32 weights to q = round_half_even(w / scale + zero / 16) within 0 ... 15; in q too, if wanted.
+  static inline Q4Choice try_q4(const float* w, float scale, float zero, uint8_t* q) {
+    const uint16_t half = to_half(scale);
+    const float exact = from_half(half);
+    const float inverse = exact > 0 ? 1.0f / exact : 0.0f;
+    const Lanes magic = Lanes::splat(kMagic), lowest = Lanes::splat(0), highest = Lanes::splat(15);
+    const Lanes shift = Lanes::splat(zero * 0.0625f), step = Lanes::splat(0.0f - exact);
+    Lanes squares = Lanes::splat(0);
+    for (size_t i = 0; i < kGroupColumns; i += 8) {
+      const Lanes x = Lanes::load(w + i);
+      const Lanes inside = min(highest, max(lowest, fma(x, Lanes::splat(inverse), shift)));
+      const Lanes t = inside + magic;
+      const Lanes difference = fma(step, (t - magic) - shift, x);
+      squares = fma(difference, difference, squares);
+      if (q) Lanes::store_int8_of_magic(t, reinterpret_cast<int8_t*>(q) + i, 8);
+    }
+    return {half, zero, sum(squares)};
+  }
+
+  static bool quantise_q4(uint8_t* q, uint16_t* scale, uint8_t* zero, const float* w) {
+    float largest = 0;
+    Lanes low = Lanes::splat(0), high = Lanes::splat(0);  // zero is inside the range, so that it has a code
+    for (size_t i = 0; i < kGroupColumns; i += 8) {
+      const Lanes x = Lanes::load(w + i);
+      largest = Lanes::abs_max(x, largest);
+      low = min(x, low);
+      high = max(x, high);
+    }
+    if (!(largest < kHalfMax)) return false;  // nor is a NaN
+    const float lo = 0.0f - maximum(Lanes::splat(0) - low), hi = maximum(high);
+    // The ends of the range are drawn in, each by itself: a few clipped weights cost less than coarse steps.
+    constexpr float kEnds[] = {1.0f, 0.9f, 0.8f};
+    Q4Choice best{0, 0, __builtin_inff()};
+    const auto consider = [&](float s, float z) {
+      const float rounded = from_half(to_half(s));
+      const float at = rounded > 0 ? z / rounded * 16.0f + kMagic - kMagic : 0.0f;
+      const Q4Choice choice = try_q4(w, rounded, at < 0 ? 0.0f : at > 255 ? 255.0f : at, nullptr);
+      if (choice.error < best.error) best = choice;
+    };
+    for (float a : kEnds)
+      for (float b : kEnds) consider((hi * b - lo * a) * (1.0f / 15), 0.0f - lo * a);
+    try_q4(w, from_half(best.scale), best.zero, q);
+    *scale = best.scale;
+    *zero = static_cast<uint8_t>(best.zero);
+    return true;
   }
 
   static void rope(float* x, const float* cos, const float* sin, size_t head_size, size_t heads) {

@@ -8,6 +8,8 @@
 //   any other sum       the same eight lanes and the same tree.
 //   dot product, int8   integer sums are exact in any order; one float per segment (quant/q8.h), the
 //                       segments added in order by acc = fma(scale, sum, acc), then acc * scale(x).
+//   dot product, int4   the same over groups of 32 columns, the sum being sum(q x) - zero / 16 * sum(x), exact
+//                       (quant/q4.h).
 //   attention           a score adds q[d] * k[d] for d = 0, 1, ... by fused multiply-adds; the output
 //                       adds p[t] * v[t] for t = 0, 1, ... in the same way; p is divided by its sum
 //                       at the very end.
@@ -30,17 +32,48 @@ inline constexpr size_t kBlockPositions = 16;
 // Head sizes are padded to whole vectors inside the cache.
 inline constexpr size_t padded8(size_t n) { return (n + 7) / 8 * 8; }
 
-// A run of columns that share one scale, in quads of four columns; see quant/q8.h.
-struct Q8Segment {
+// Quantised matrices lie in panels of sixteen output rows, columns in quads of four: one vector of 64 bytes
+// holds four columns of sixteen rows, so that each row has its own lane and nothing is added across lanes.
+inline constexpr size_t kPanelRows = 16;
+
+// A run of columns that share one scale, in quads; see quant/q8.h.
+struct Segment {
   uint32_t first_quad, end_quad;
 };
 
-// Eight output rows of a quantised matrix, side by side.
-struct Q8Panel {
-  const int8_t* values;               // (quads of all segments, 8 rows, 4 columns)
-  const float* scales;                // (segments, 8 rows)
-  const Q8Segment* segments;
+// int8 panels one after another, all with the same segments.
+struct Q8Panels {
+  const int8_t* values;     // (panels, quads, 16 rows, 4 columns)
+  const float* scales;      // (panels, segments, 16 rows)
+  const Segment* segments;  // (segments)
   size_t segment_count;
+  size_t quads;             // of all segments of a panel: a quad that two segments share counts twice
+  size_t rows;              // results wanted: of the last panel perhaps fewer than sixteen
+};
+
+// Columns of an int4 group; rows of int8 activations are padded to a multiple of it.
+inline constexpr size_t kGroupColumns = 32;
+
+// int4: a group of sixteen rows, as it lies in memory and in a file; see quant/q4.h.
+struct Q4Group {
+  uint8_t values[4][kPanelRows][4];  // [i]: quad 2i in the low halves, quad 2i + 1 in the high ones
+  uint16_t scales[kPanelRows];       // fp16
+  uint8_t zeros[kPanelRows];         // in sixteenths
+};
+static_assert(sizeof(Q4Group) == 304);
+
+struct Q4Panels {
+  const Q4Group* groups;  // (panels, group_count)
+  size_t group_count;     // of a panel: columns / 32, rounded up
+  size_t rows;
+};
+
+// Rows of activations as int8, each with one scale.
+struct Q8Rows {
+  const int8_t* values;  // (batch, stride), zero beyond the columns up to a multiple of 32
+  const float* sums;     // (batch, stride / 32): of each 32 values, exact
+  const float* scales;   // (batch)
+  size_t stride;         // a multiple of 32
 };
 
 // The keys and values of one head, block after block.
@@ -61,13 +94,18 @@ struct Kernels {
   void (*matmul_f32)(float* out, size_t out_stride, const float* w, const float* x, size_t x_stride,
                      size_t rows, size_t cols, size_t batch);
 
-  // out[b * 8 + lane] for the 8 rows of a panel.  x (batch, x_stride) int8, zero up to a multiple of 4.
-  void (*panel_q8)(float* out, const Q8Panel& panel, const int8_t* x, const float* x_scales,
-                   size_t x_stride, size_t batch);
+  // out[b * out_stride + r] = dot(row r, x[b]) for r < w.rows, b < batch.
+  void (*matmul_q8)(float* out, size_t out_stride, const Q8Panels& w, const Q8Rows& x, size_t batch);
+  void (*matmul_q4)(float* out, size_t out_stride, const Q4Panels& w, const Q8Rows& x, size_t batch);
 
   // One scale for the row: q = round_half_even(x * (127 / max|x|)); returns max|x| / 127 (0 for a row
-  // of zeros; not a number when x holds one).
-  float (*quantise_row)(int8_t* q, const float* x, size_t n);
+  // of zeros; not a number when x holds one).  q is filled up with zeros to a multiple of 32; sums
+  // (n / 32, rounded up) are those of 32 values each.
+  float (*quantise_row)(int8_t* q, float* sums, const float* x, size_t n);
+
+  // The 4-bit form of 32 weights (quant/q4.h): q (32) in 0 ... 15, scale (fp16) and zero.  False when a
+  // weight is not finite or the scale is beyond fp16.
+  bool (*quantise_q4)(uint8_t* q, uint16_t* scale, uint8_t* zero, const float* w);
 
   void (*rmsnorm)(float* out, const float* x, const float* weight, size_t n, float eps);
   void (*swiglu)(float* gate, const float* up, size_t n);  // gate = gate * sigmoid(gate) * up
@@ -98,6 +136,7 @@ bool agrees_with_scalar(const Kernels& candidate);
 
 extern const Kernels kScalarKernels;
 #if defined(__x86_64__)
+extern const Kernels kAvx512Kernels;
 extern const Kernels kAvx2Kernels;
 #endif
 

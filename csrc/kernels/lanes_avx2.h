@@ -1,4 +1,6 @@
 // Eight floats in one AVX2 register.  Operation for operation what lanes_scalar.h says.
+// Each file that is compiled for an instruction set gives it a namespace of its own, TINYZH_ISA_NAMESPACE,
+// so that the linker never takes the code of one set for that of another.
 #pragma once
 
 #include <immintrin.h>
@@ -6,7 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace tinyzh::avx2 {
+namespace tinyzh::TINYZH_ISA_NAMESPACE {
 
 // Row 8 - n, read as 32-bit masks, has its first n lanes set.
 alignas(64) inline constexpr int32_t kMask[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
@@ -16,6 +18,11 @@ inline __m256i first_lanes(size_t n) {
 }
 
 struct Lanes {
+#if defined(__AVX512VL__)
+  static constexpr int kRegisters = 32;
+#else
+  static constexpr int kRegisters = 16;
+#endif
   __m256 v;
 
   static Lanes splat(float x) { return {_mm256_set1_ps(x)}; }
@@ -82,4 +89,4 @@ inline float maximum(Lanes a) {
   return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
 }
 
-}  // namespace tinyzh::avx2
+}  // namespace tinyzh::TINYZH_ISA_NAMESPACE

@@ -9,6 +9,7 @@
 namespace tinyzh::scalar {
 
 struct Lanes {
+  static constexpr int kRegisters = 16;
   float v[8];
 
   static Lanes splat(float x) { return {{x, x, x, x, x, x, x, x}}; }

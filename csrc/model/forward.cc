@@ -7,9 +7,11 @@
 namespace tinyzh {
 namespace {
 
-constexpr size_t kUnit = 8;  // output rows of the smallest piece of a product
+constexpr size_t kUnit = kPanelRows;  // output rows of the smallest piece of a product
 
-size_t units(const Matrix& m) { return m.quantised() ? m.q8.panels() : (m.rows + kUnit - 1) / kUnit; }
+size_t units(const Matrix& m) {
+  return m.dtype == DType::int8 ? m.q8.panels() : (m.rows + kUnit - 1) / kUnit;  // phases may leave panels unfilled
+}
 
 // Units of one block: enough to be worth a thread's visit, little enough (a quarter of a millisecond at
 // most) to balance threads and to stop in time.
@@ -24,9 +26,10 @@ size_t units_per_block(const Matrix& m, size_t rows) {
 
 void Forward::Activation::resize(size_t rows, size_t width) {
   cols = width;
-  stride = (width + 63) / 64 * 64;
+  stride = (width + kGroupColumns - 1) / kGroupColumns * kGroupColumns;
   f32 = AlignedBuffer<float>(rows * cols);
   q8 = AlignedBuffer<int8_t>(rows * stride);
+  sums = AlignedBuffer<float>(rows * stride / kGroupColumns);
   scales = AlignedBuffer<float>(rows);
 }
 
@@ -84,7 +87,7 @@ void Forward::build() {
     }, {named("q", n, q_.data(), B, D), named("k", n, k_.data(), B, kv_dim), named("v", n, v_.data(), B, kv_dim)});
     add_stage(B * heads, [this, l, heads](size_t i, size_t worker) { attend(l, i / heads, i % heads, worker); },
               {named("att", n, att_.f32.data(), B, D)});
-    if (w_.dtype == DType::int8) add_stage(B, [this](size_t b, size_t) { quantise(att_, b); });
+    if (w_.dtype != DType::float32) add_stage(B, [this](size_t b, size_t) { quantise(att_, b); });
     add_products(att_, {{&layer.wo, y_.data()}}, B, {named("att_out", n, y_.data(), B, D)});
 
     // feed-forward: x += w2 * (silu(w1 * norm(x)) * (w3 * norm(x)))
@@ -135,18 +138,30 @@ void Forward::add_products(const Activation& in, std::vector<Product> products, 
 void Forward::multiply(const Activation& in, const Product& product, size_t first, size_t last, size_t rows) const {
   const Matrix& m = *product.matrix;
   float* out = product.out ? product.out : logits_;
-  if (!m.quantised()) {
-    const size_t r = first * kUnit, end = std::min(last * kUnit, m.rows);
-    kernels_.matmul_f32(out + r, m.rows, m.f32 + r * m.cols, in.f32.data(), in.cols, end - r, m.cols, rows);
-    return;
+  const size_t r = first * kUnit;
+  switch (m.dtype) {
+    case DType::float32:
+      return kernels_.matmul_f32(out + r, m.rows, m.f32 + r * m.cols, in.f32.data(), in.cols,
+                                 std::min(last * kUnit, m.rows) - r, m.cols, rows);
+    case DType::int4:
+      return kernels_.matmul_q4(out + r, m.rows, m.q4.run(first, last), in.quantised(), rows);
+    case DType::int8:
+      if (m.q8.in_order())
+        return kernels_.matmul_q8(out + r, m.rows, m.q8.run(first, last).panels, in.quantised(), rows);
+      return multiply_phases(in, m, out, first, last, rows);
   }
-  float lanes[kMaxRows * 8];  // (rows, 8)
+}
+
+// Panels whose rows are not neighbours: each result is carried to its place.
+void Forward::multiply_phases(const Activation& in, const Matrix& m, float* out, size_t first, size_t last,
+                              size_t rows) const {
+  float lanes[kMaxRows * kPanelRows];  // (rows, 16)
   for (size_t p = first; p < last; ++p) {
-    kernels_.panel_q8(lanes, m.q8.panel(p), in.q8.data(), in.scales.data(), in.stride, rows);
+    kernels_.matmul_q8(lanes, kPanelRows, m.q8.run(p, p + 1).panels, in.quantised(), rows);
     const uint32_t* row_of = m.q8.rows_of_panel(p);
     for (size_t b = 0; b < rows; ++b)
-      for (size_t lane = 0; lane < 8; ++lane)
-        if (row_of[lane] != Q8Matrix::kNoRow) out[b * m.rows + row_of[lane]] = lanes[8 * b + lane];
+      for (size_t lane = 0; lane < kPanelRows; ++lane)
+        if (row_of[lane] != Q8Matrix::kNoRow) out[b * m.rows + row_of[lane]] = lanes[kPanelRows * b + lane];
   }
 }
 
@@ -160,8 +175,9 @@ void Forward::residual_norm(size_t b, const float* weight, bool has_branch, size
 }
 
 void Forward::quantise(Activation& a, size_t b) const {
-  if (w_.dtype != DType::int8) return;
-  a.scales.data()[b] = kernels_.quantise_row(a.q8.data() + b * a.stride, a.f32.data() + b * a.cols, a.cols);
+  if (w_.dtype == DType::float32) return;
+  a.scales.data()[b] = kernels_.quantise_row(a.q8.data() + b * a.stride, a.sums.data() + b * (a.stride / kGroupColumns),
+                                             a.f32.data() + b * a.cols, a.cols);
 }
 
 void Forward::attend(size_t layer, size_t b, size_t head, size_t worker) {

@@ -49,10 +49,12 @@ class Forward {
   // What a matrix product reads: rows of activations, as fp32 or as int8 with one scale a row.
   struct Activation {
     AlignedBuffer<float> f32;  // (rows, cols)
-    AlignedBuffer<int8_t> q8;  // (rows, stride): zero beyond cols
-    AlignedBuffer<float> scales;
+    AlignedBuffer<int8_t> q8;  // (rows, stride)
+    AlignedBuffer<float> sums;  // (rows, stride / 32)
+    AlignedBuffer<float> scales;  // (rows)
     size_t cols = 0, stride = 0;
     float* row(size_t b) { return f32.data() + b * cols; }
+    Q8Rows quantised() const { return {q8.data(), sums.data(), scales.data(), stride}; }
     void resize(size_t rows, size_t width);
   };
   struct Product {  // out[b] = matrix * in[b]
@@ -71,6 +73,8 @@ class Forward {
   void add_products(const Activation& in, std::vector<Product> products, size_t rows,
                     std::vector<Intermediate> results = {});
   void multiply(const Activation& in, const Product& product, size_t first, size_t last, size_t rows) const;
+  void multiply_phases(const Activation& in, const Matrix& matrix, float* out, size_t first, size_t last,
+                       size_t rows) const;
   void residual_norm(size_t b, const float* weight, bool has_branch, size_t out);
   void quantise(Activation& a, size_t b) const;
   void attend(size_t layer, size_t b, size_t head, size_t worker);

@@ -18,13 +18,22 @@ struct Job {  // one matrix of the file and where it goes
 
 }  // namespace
 
-std::string_view dtype_name(DType dtype) { return dtype == DType::int8 ? "int8" : "float32"; }
+std::string_view dtype_name(DType dtype) {
+  switch (dtype) {
+    case DType::int8: return "int8";
+    case DType::int4: return "int4";
+    case DType::float32: break;
+  }
+  return "float32";
+}
 
 void Matrix::row(size_t index, float* out) const {
-  if (quantised())
-    q8.dequantise_row(index, out);
-  else
-    std::memcpy(out, f32 + index * cols, cols * sizeof(float));
+  switch (dtype) {
+    case DType::int8: return q8.dequantise_row(index, out);
+    case DType::int4: return q4.dequantise_row(index, out);
+    case DType::float32: break;
+  }
+  std::memcpy(out, f32 + index * cols, cols * sizeof(float));
 }
 
 Weights::Weights(const Checkpoint& checkpoint, DType type, const Kernels& kernels, ThreadPool& pool)
@@ -34,6 +43,10 @@ Weights::Weights(const Checkpoint& checkpoint, DType type, const Kernels& kernel
     const TensorView& source = checkpoint[id];
     target.rows = source.shape.rows;
     target.cols = source.shape.cols;
+    target.dtype = dtype;
+    if (dtype != DType::float32 && target.cols > kMostQuantisedColumns)
+      fail(Code::checkpoint, tensor_name(id), ": rows of ", target.cols, " columns, above the ", kMostQuantisedColumns,
+           " of quantised matrices; use dtype float32");
     if (dtype == DType::float32 && !source.quantised)
       target.f32 = source.f32(layer);
     else
@@ -66,10 +79,16 @@ Weights::Weights(const Checkpoint& checkpoint, DType type, const Kernels& kernel
         dequantised_[i] = AlignedBuffer<float>(rows * cols);
         dequantise_groups({from.q8(job.layer), rows * cols}, from.group_size, from.scales(job.layer), dequantised_[i].data());
         job.target->f32 = dequantised_[i].data();
+      } else if (from.quantised && dtype == DType::int4) {
+        std::vector<float> wide(rows * cols);
+        dequantise_groups({from.q8(job.layer), rows * cols}, from.group_size, from.scales(job.layer), wide.data());
+        job.target->q4 = Q4Matrix::quantise(rows, cols, wide.data(), kernels);
       } else if (from.quantised) {
         job.target->q8 = Q8Matrix::pack(rows, cols, from.group_size, from.q8(job.layer), from.scales(job.layer));
-      } else {
+      } else if (dtype == DType::int8) {
         job.target->q8 = Q8Matrix::quantise_rows(rows, cols, from.f32(job.layer), kernels);
+      } else {
+        job.target->q4 = Q4Matrix::quantise(rows, cols, from.f32(job.layer), kernels);
       }
     } catch (const Error& error) {
       errors[i] = std::make_exception_ptr(
@@ -92,9 +111,9 @@ size_t Weights::bytes_per_token() const {
 }
 
 size_t Weights::owned_bytes() const {
-  size_t bytes = tok_emb.q8.bytes() + wcls_.q8.bytes();
+  size_t bytes = tok_emb.packed_bytes() + wcls_.packed_bytes();
   for (const LayerWeights& l : layers)
-    for (const Matrix* m : {&l.wq, &l.wk, &l.wv, &l.wo, &l.w1, &l.w2, &l.w3}) bytes += m->q8.bytes();
+    for (const Matrix* m : {&l.wq, &l.wk, &l.wv, &l.wo, &l.w1, &l.w2, &l.w3}) bytes += m->packed_bytes();
   for (const AlignedBuffer<float>& buffer : dequantised_) bytes += buffer.bytes();
   return bytes;
 }

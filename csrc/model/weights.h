@@ -10,21 +10,24 @@
 #include "base/thread_pool.h"
 #include "io/checkpoint.h"
 #include "kernels/kernels.h"
+#include "quant/q4.h"
 #include "quant/q8.h"
 
 namespace tinyzh {
 
-enum class DType { float32, int8 };
+enum class DType { float32, int8, int4 };
 std::string_view dtype_name(DType dtype);
 
-// A matrix (rows, cols) of either type.
+// A matrix (rows, cols) of one of the types.
 struct Matrix {
   size_t rows = 0, cols = 0;
-  const float* f32 = nullptr;  // (rows, cols), else
+  DType dtype = DType::float32;
+  const float* f32 = nullptr;  // (rows, cols)
   Q8Matrix q8;
+  Q4Matrix q4;
 
-  bool quantised() const { return f32 == nullptr; }
-  size_t bytes() const { return quantised() ? q8.bytes() : rows * cols * sizeof(float); }
+  size_t packed_bytes() const { return q8.bytes() + q4.bytes(); }  // beyond the file itself
+  size_t bytes() const { return dtype == DType::float32 ? rows * cols * sizeof(float) : packed_bytes(); }
   void row(size_t index, float* out) const;  // out (cols): one row as fp32
 };
 

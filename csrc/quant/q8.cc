@@ -8,6 +8,11 @@
 #include "base/error.h"
 
 namespace tinyzh {
+namespace {
+
+constexpr size_t kVector = 4 * kPanelRows;  // bytes of a quad of all rows of a panel
+
+}  // namespace
 
 Q8Matrix::Q8Matrix(size_t rows, size_t cols, size_t group_size)
     : rows_(rows), cols_(cols), slot_of_(rows) {
@@ -21,18 +26,18 @@ Q8Matrix::Q8Matrix(size_t rows, size_t cols, size_t group_size)
       phase.columns.push_back(static_cast<uint32_t>(end));
     phase.columns.push_back(static_cast<uint32_t>(cols));
     for (size_t s = 0; s + 1 < phase.columns.size(); ++s) {
-      const Q8Segment segment{phase.columns[s] / 4, (phase.columns[s + 1] + 3) / 4};
+      const Segment segment{phase.columns[s] / 4, (phase.columns[s + 1] + 3) / 4};
       phase.segments.push_back(segment);
       phase.quads += segment.end_quad - segment.first_quad;
     }
-    for (size_t row = p, lane = 0; row < rows; row += period, lane = (lane + 1) % 8) {
+    for (size_t row = p, lane = 0; row < rows; row += period, lane = (lane + 1) % kPanelRows) {
       if (lane == 0) {
         places_.push_back({values, scales, p});
-        row_of_.resize(row_of_.size() + 8, kNoRow);
-        values += phase.quads * 32;
-        scales += phase.segments.size() * 8;
+        row_of_.resize(row_of_.size() + kPanelRows, kNoRow);
+        values += phase.quads * kVector;
+        scales += phase.segments.size() * kPanelRows;
       }
-      slot_of_[row] = static_cast<uint32_t>(row_of_.size() - 8 + lane);
+      slot_of_[row] = static_cast<uint32_t>(row_of_.size() - kPanelRows + lane);
       row_of_[slot_of_[row]] = static_cast<uint32_t>(row);
     }
     phases_.push_back(std::move(phase));
@@ -41,24 +46,29 @@ Q8Matrix::Q8Matrix(size_t rows, size_t cols, size_t group_size)
   scales_ = AlignedBuffer<float>(scales);
 }
 
-Q8Panel Q8Matrix::panel(size_t index) const {
-  const Place& place = places_[index];
+Q8Matrix::Run Q8Matrix::run(size_t first, size_t last) const {
+  const Place& place = places_[first];
   const Phase& phase = phases_[place.phase];
-  return {values_.data() + place.value_offset, scales_.data() + place.scale_offset, phase.segments.data(),
-          phase.segments.size()};
+  size_t end = first + 1;
+  while (end < last && places_[end].phase == place.phase) ++end;
+  size_t rows = (end - first) * kPanelRows;
+  while (row_of_[first * kPanelRows + rows - 1] == kNoRow) --rows;
+  return {{values_.data() + place.value_offset, scales_.data() + place.scale_offset, phase.segments.data(),
+           phase.segments.size(), phase.quads, rows},
+          end};
 }
 
 void Q8Matrix::set_row(size_t row, const int8_t* values, const float* segment_scales) {
-  const size_t lane = slot_of_[row] % 8;
-  const Place& place = places_[slot_of_[row] / 8];
+  const size_t lane = slot_of_[row] % kPanelRows;
+  const Place& place = places_[slot_of_[row] / kPanelRows];
   const Phase& phase = phases_[place.phase];
   int8_t* quad = values_.data() + place.value_offset + 4 * lane;
   float* scale = scales_.data() + place.scale_offset + lane;
   for (size_t s = 0; s < phase.segments.size(); ++s) {
-    scale[8 * s] = segment_scales[s];
+    scale[kPanelRows * s] = segment_scales[s];
     const size_t first = phase.columns[s], last = phase.columns[s + 1];
-    const Q8Segment segment = phase.segments[s];
-    for (size_t q = segment.first_quad; q < segment.end_quad; ++q, quad += 32) {
+    const Segment segment = phase.segments[s];
+    for (size_t q = segment.first_quad; q < segment.end_quad; ++q, quad += kVector) {
       if (4 * q >= first && 4 * q + 4 <= last) {
         std::memcpy(quad, values + 4 * q, 4);
       } else {
@@ -84,9 +94,10 @@ Q8Matrix Q8Matrix::pack(size_t rows, size_t cols, size_t group_size, const int8_
 
 Q8Matrix Q8Matrix::quantise_rows(size_t rows, size_t cols, const float* weights, const Kernels& kernels) {
   Q8Matrix matrix(rows, cols, cols);
-  std::vector<int8_t> q(cols);
+  std::vector<int8_t> q((cols + kGroupColumns - 1) / kGroupColumns * kGroupColumns);
+  std::vector<float> sums(q.size() / kGroupColumns);
   for (size_t row = 0; row < rows; ++row) {
-    const float scale = kernels.quantise_row(q.data(), weights + row * cols, cols);
+    const float scale = kernels.quantise_row(q.data(), sums.data(), weights + row * cols, cols);
     if (!std::isfinite(scale))
       fail(Code::checkpoint, "row ", row,
            " holds a weight that is not a finite number and has no int8 form; mend the checkpoint");
@@ -96,13 +107,13 @@ Q8Matrix Q8Matrix::quantise_rows(size_t rows, size_t cols, const float* weights,
 }
 
 void Q8Matrix::dequantise_row(size_t row, float* out) const {
-  const size_t lane = slot_of_[row] % 8;
-  const Place& place = places_[slot_of_[row] / 8];
+  const size_t lane = slot_of_[row] % kPanelRows;
+  const Place& place = places_[slot_of_[row] / kPanelRows];
   const Phase& phase = phases_[place.phase];
   const int8_t* quad = values_.data() + place.value_offset + 4 * lane;
   for (size_t s = 0; s < phase.segments.size(); ++s) {
-    const float scale = scales_[place.scale_offset + 8 * s + lane];
-    for (size_t q = phase.segments[s].first_quad; q < phase.segments[s].end_quad; ++q, quad += 32)
+    const float scale = scales_[place.scale_offset + kPanelRows * s + lane];
+    for (size_t q = phase.segments[s].first_quad; q < phase.segments[s].end_quad; ++q, quad += kVector)
       for (size_t col = std::max<size_t>(phase.columns[s], 4 * q);
            col < std::min<size_t>(phase.columns[s + 1], 4 * q + 4); ++col)
         out[col] = static_cast<float>(quad[col - 4 * q]) * scale;

@@ -6,11 +6,10 @@
 //   dot(row, x) = fold over its segments of  fma(scale, sum of q * xq, acc),  times the scale of x.
 // group_size = cols gives one scale a row and one segment.
 //
-// Packed layout: panels of eight rows side by side; within a panel, quads of four columns:
-//   values (panels, quads, 8 rows, 4 columns) int8,   scales (panels, segments, 8 rows) fp32.
-// Where groups straddle rows, rows begin at different places of a group (their phase).  Only rows of the
-// same phase share a panel, so that all eight have the same segments; row_of says which they are.
-// A quad that two segments share appears once in each, with zeros in the columns of the other.
+// Packed layout (kernels.h, Q8Panels): panels of sixteen rows side by side; within a panel, quads of four
+// columns.  Where groups straddle rows, rows begin at different places of a group (their phase).  Only
+// rows of the same phase share a panel, so that all sixteen have the same segments; row_of says which
+// they are.  A quad that two segments share appears once in each, with zeros in the columns of the other.
 #pragma once
 
 #include <cstddef>
@@ -22,6 +21,9 @@
 #include "kernels/kernels.h"
 
 namespace tinyzh {
+
+// Longest row of a quantised matrix: sums of 255 * 127 a column must stay below 2^31.
+inline constexpr size_t kMostQuantisedColumns = 65536;
 
 class Q8Matrix {
  public:
@@ -40,17 +42,25 @@ class Q8Matrix {
 
   size_t rows() const { return rows_; }
   size_t cols() const { return cols_; }
-  size_t panels() const { return row_of_.size() / 8; }
+  size_t panels() const { return places_.size(); }
   size_t bytes() const { return values_.bytes() + scales_.bytes(); }
-  Q8Panel panel(size_t index) const;
-  const uint32_t* rows_of_panel(size_t index) const { return row_of_.data() + 8 * index; }
+
+  // The panels from `first`, at most up to `last`, that one call of a kernel can take: those of one phase.
+  struct Run {
+    Q8Panels panels;
+    size_t end;  // the panel after them
+  };
+  Run run(size_t first, size_t last) const;
+  // True when row r lies in lane r % 16 of panel r / 16, as it does when no group straddles rows.
+  bool in_order() const { return phases_.size() == 1; }
+  const uint32_t* rows_of_panel(size_t index) const { return row_of_.data() + kPanelRows * index; }
 
   // out (cols): q * scale of one row.
   void dequantise_row(size_t row, float* out) const;
 
  private:
   struct Phase {  // what the panels of one phase share
-    std::vector<Q8Segment> segments;
+    std::vector<Segment> segments;
     std::vector<uint32_t> columns;  // boundaries: segment s covers [columns[s], columns[s + 1])
     size_t quads = 0;               // of all segments
   };
@@ -63,8 +73,8 @@ class Q8Matrix {
   size_t rows_ = 0, cols_ = 0;
   std::vector<Phase> phases_;
   std::vector<Place> places_;        // per panel
-  std::vector<uint32_t> row_of_;     // (panels, 8)
-  std::vector<uint32_t> slot_of_;    // (rows): panel * 8 + lane
+  std::vector<uint32_t> row_of_;     // (panels, 16)
+  std::vector<uint32_t> slot_of_;    // (rows): panel * 16 + lane
   AlignedBuffer<int8_t> values_;
   AlignedBuffer<float> scales_;
 };

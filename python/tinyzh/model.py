@@ -59,7 +59,7 @@ class Model:
             the built-in story model.
         tokenizer: a tokenizer, or the path of one; None: found beside the checkpoint; False: none
             (prompts are token ids then, and generations have ids but no text).
-        dtype: ``auto`` keeps the file's own precision; ``float32``; ``int8``.
+        dtype: ``auto`` keeps the file's own precision; ``float32``; ``int8``; ``int4``.
         threads: threads of one computation, from 1 to 256; None: TINYZH_THREADS, else the physical
             cores that this process may use.
         device: ``cpu``.
@@ -91,7 +91,7 @@ class Model:
             threads = checked_integer("threads", threads, 1, 256)
         queue_limit = checked_integer("queue_limit", queue_limit, 1, _MAX_QUEUE)
         if not isinstance(dtype, str):
-            raise InvalidArgument(f"dtype is {dtype!r:.100}: expected auto, float32 or int8")
+            raise InvalidArgument(f"dtype is {dtype!r:.100}: expected auto, float32, int8 or int4")
         if path is not None and not isinstance(path, (str, os.PathLike, bytes)):
             raise InvalidArgument(f"path is {path!r:.100}: expected a path, bytes or None")
         if path is None:
@@ -364,7 +364,7 @@ class Model:
 
     @property
     def dtype(self) -> str:
-        """``float32`` or ``int8``: how the weights are held."""
+        """``float32``, ``int8`` or ``int4``: how the weights are held."""
         return self._core.dtype
 
     @property

@@ -129,7 +129,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, compute: bool = True
         "--dtype",
         default="auto",
         help=both(
-            "float32 or int8; auto (default) keeps the file's own precision",
+            "float32, int8 or int4; auto (default) keeps the file's own precision",
             "计算精度；auto（默认）与文件一致",
         ),
     )

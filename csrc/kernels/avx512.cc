@@ -1,0 +1,202 @@
+// AVX-512 (F, BW, DQ, VL) with VNNI: Intel since Cascade Lake, AMD since Zen 4.  The whole file is compiled
+// for these; nothing in it runs unless the processor has them.  fp32 works on eight lanes as everywhere,
+// with 32 registers; int8 and int4 on sixteen rows at a time.
+#if defined(__x86_64__)
+#define TINYZH_ISA_NAMESPACE avx512
+#include "kernels/lanes_avx2.h"
+
+#include <cstring>
+#include <utility>
+
+#include "kernels/generic.h"
+
+namespace tinyzh {
+namespace {
+
+using G = Generic<avx512::Lanes>;
+
+inline __m512i load(const void* p) { return _mm512_loadu_si512(p); }
+
+inline __m512i four_columns(const int8_t* x) {  // in every lane
+  int32_t four;
+  std::memcpy(&four, x, 4);
+  return _mm512_set1_epi32(four);
+}
+
+// The sixteen results of a panel, or the first of them.
+inline void store_rows(float* out, __m512 results, size_t rows) {
+  if (rows >= kPanelRows)
+    _mm512_storeu_ps(out, results);
+  else
+    _mm512_mask_storeu_ps(out, static_cast<__mmask16>((1u << rows) - 1), results);
+}
+
+// ---- int8 -----------------------------------------------------------------------------------------
+
+// vpdpbusd multiplies unsigned by signed bytes: weights are taken as w + 128, and 128 * sum(x) goes off at
+// the end.  Sums stay below 2^31 up to 66,000 columns (255 * 127 each).
+inline int32_t sum_of(const Q8Rows& x, size_t b, Segment segment) {
+  const int8_t* values = x.values + b * x.stride;
+  if (segment.first_quad % 8 == 0 && (segment.end_quad % 8 == 0 || segment.end_quad * 4 > x.stride - kGroupColumns)) {
+    const float* sums = x.sums + b * (x.stride / kGroupColumns);
+    int32_t total = 0;
+    for (size_t i = segment.first_quad / 8; i < (segment.end_quad + 7) / 8; ++i) total += static_cast<int32_t>(sums[i]);
+    return total;
+  }
+  int32_t total = 0;
+  for (size_t i = 4 * segment.first_quad; i < 4 * segment.end_quad; ++i) total += values[i];
+  return total;
+}
+
+// P panels, `apart` from each other, times C columns.
+template <int P, int C>
+void tile_q8(float* out, size_t out_stride, const Q8Panels& w, size_t panel, size_t apart, const Q8Rows& x, size_t b) {
+  const __m512i flip = _mm512_set1_epi8(static_cast<char>(0x80));
+  const int8_t* values = w.values + panel * w.quads * 64;
+  const float* scales = w.scales + panel * w.segment_count * kPanelRows;
+  const int8_t* columns = x.values + b * x.stride;
+  __m512 acc[P][C];
+  for (auto& panels : acc)
+    for (__m512& a : panels) a = _mm512_setzero_ps();
+  for (size_t s = 0; s < w.segment_count; ++s) {
+    const Segment segment = w.segments[s];
+    __m512i dot[P][C];
+    for (int c = 0; c < C; ++c) {
+      const __m512i start = _mm512_set1_epi32(-128 * sum_of(x, b + c, segment));
+      for (int p = 0; p < P; ++p) dot[p][c] = start;
+    }
+    for (size_t quad = segment.first_quad; quad < segment.end_quad; ++quad, values += 64) {
+      __m512i weights[P];
+      for (int p = 0; p < P; ++p) weights[p] = _mm512_xor_si512(load(values + p * apart * w.quads * 64), flip);
+      for (int c = 0; c < C; ++c) {
+        const __m512i four = four_columns(columns + c * x.stride + 4 * quad);
+        for (int p = 0; p < P; ++p) dot[p][c] = _mm512_dpbusd_epi32(dot[p][c], weights[p], four);
+      }
+    }
+    for (int p = 0; p < P; ++p) {
+      const __m512 scale = _mm512_loadu_ps(scales + (p * apart * w.segment_count + s) * kPanelRows);
+      for (int c = 0; c < C; ++c) acc[p][c] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(dot[p][c]), acc[p][c]);
+    }
+  }
+  for (int p = 0; p < P; ++p) {
+    const size_t first = (panel + p * apart) * kPanelRows;
+    for (int c = 0; c < C; ++c)
+      store_rows(out + (b + c) * out_stride + first, _mm512_mul_ps(acc[p][c], _mm512_set1_ps(x.scales[b + c])),
+                 w.rows - first);
+  }
+}
+
+// ---- int4 -----------------------------------------------------------------------------------------
+
+template <int P, int C>
+void tile_q4(float* out, size_t out_stride, const Q4Panels& w, size_t panel, size_t apart, const Q8Rows& x, size_t b) {
+  const __m512i nibble = _mm512_set1_epi8(15);
+  const size_t sums_stride = x.stride / kGroupColumns;
+  __m512 acc[P][C];
+  for (auto& panels : acc)
+    for (__m512& a : panels) a = _mm512_setzero_ps();
+  const Q4Group* groups = w.groups + panel * w.group_count;
+  const int8_t* columns = x.values + b * x.stride;
+  for (size_t g = 0; g < w.group_count; ++g, ++groups, columns += kGroupColumns) {
+    __m512i dot[P][C];
+    for (auto& panels : dot)
+      for (__m512i& d : panels) d = _mm512_setzero_si512();
+    for (size_t i = 0; i < 4; ++i) {
+      __m512i low[P], high[P];
+      for (int p = 0; p < P; ++p) {
+        const __m512i two = load(groups[p * apart * w.group_count].values[i]);
+        low[p] = _mm512_and_si512(two, nibble);
+        high[p] = _mm512_and_si512(_mm512_srli_epi16(two, 4), nibble);
+      }
+      for (int c = 0; c < C; ++c) {
+        const int8_t* xs = columns + c * x.stride + 8 * i;
+        const __m512i first = four_columns(xs), second = four_columns(xs + 4);
+        for (int p = 0; p < P; ++p)
+          dot[p][c] = _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(dot[p][c], low[p], first), high[p], second);
+      }
+    }
+    for (int p = 0; p < P; ++p) {
+      const Q4Group& group = groups[p * apart * w.group_count];
+      const __m512 scale = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(group.scales)));
+      const __m512i zeros = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(group.zeros)));
+      const __m512 shift = _mm512_mul_ps(_mm512_cvtepi32_ps(zeros), _mm512_set1_ps(0.0625f));
+      for (int c = 0; c < C; ++c) {
+        const __m512 sum = _mm512_set1_ps(x.sums[(b + c) * sums_stride + g]);
+        acc[p][c] = _mm512_fmadd_ps(scale, _mm512_fnmadd_ps(shift, sum, _mm512_cvtepi32_ps(dot[p][c])), acc[p][c]);
+      }
+    }
+  }
+  for (int p = 0; p < P; ++p) {
+    const size_t first = (panel + p * apart) * kPanelRows;
+    for (int c = 0; c < C; ++c)
+      store_rows(out + (b + c) * out_stride + first, _mm512_mul_ps(acc[p][c], _mm512_set1_ps(x.scales[b + c])),
+                 w.rows - first);
+  }
+}
+
+// ---- all panels and all columns -------------------------------------------------------------------
+
+template <class W>
+using Tile = void (*)(float*, size_t, const W&, size_t panel, size_t apart, const Q8Rows&, size_t b);
+
+// Few columns: memory is the limit, and four panels far apart are four streams of it.  Many: two panels,
+// which stay in the first cache while all columns pass by, in equal groups of up to twelve.
+template <class W, class Make>
+void matmul(float* out, size_t out_stride, const W& w, const Q8Rows& x, size_t batch, Make tile) {
+  constexpr size_t kFew = 4, kMany = 12;
+  const size_t panels = (w.rows + kPanelRows - 1) / kPanelRows;
+  const size_t together = batch <= kFew ? 4 : 2, most = batch <= kFew ? kFew : kMany;
+  const size_t groups = (batch + most - 1) / most, apart = panels / together;
+  const auto columns = [&](size_t p, bool several) {
+    for (size_t i = 0; i < groups; ++i) {
+      const size_t first = batch * i / groups, last = batch * (i + 1) / groups;
+      tile(several ? together : 1, last - first)(out, out_stride, w, p, several ? apart : 0, x, first);
+    }
+  };
+  for (size_t p = 0; p < apart; ++p) columns(p, true);
+  for (size_t p = apart * together; p < panels; ++p) columns(p, false);
+}
+
+// Tiles of P panels, by the number of columns.
+#define TINYZH_TILES(name, panels, ...) {nullptr, name<panels, 1>, name<panels, 2>, name<panels, 3>, name<panels, 4> __VA_ARGS__}
+#define TINYZH_MANY(name, panels)                                                                          \
+  TINYZH_TILES(name, panels, , name<panels, 5>, name<panels, 6>, name<panels, 7>, name<panels, 8>,         \
+               name<panels, 9>, name<panels, 10>, name<panels, 11>, name<panels, 12>)
+constexpr Tile<Q8Panels> kQ8One[] = TINYZH_MANY(tile_q8, 1), kQ8Two[] = TINYZH_MANY(tile_q8, 2),
+                         kQ8Four[] = TINYZH_TILES(tile_q8, 4);
+constexpr Tile<Q4Panels> kQ4One[] = TINYZH_MANY(tile_q4, 1), kQ4Two[] = TINYZH_MANY(tile_q4, 2),
+                         kQ4Four[] = TINYZH_TILES(tile_q4, 4);
+#undef TINYZH_MANY
+#undef TINYZH_TILES
+
+void matmul_q8(float* out, size_t out_stride, const Q8Panels& w, const Q8Rows& x, size_t batch) {
+  matmul(out, out_stride, w, x, batch, [](size_t panels, size_t columns) {
+    return (panels == 4 ? kQ8Four : panels == 2 ? kQ8Two : kQ8One)[columns];
+  });
+}
+
+void matmul_q4(float* out, size_t out_stride, const Q4Panels& w, const Q8Rows& x, size_t batch) {
+  matmul(out, out_stride, w, x, batch, [](size_t panels, size_t columns) {
+    return (panels == 4 ? kQ4Four : panels == 2 ? kQ4Two : kQ4One)[columns];
+  });
+}
+
+}  // namespace
+
+const Kernels kAvx512Kernels = {
+    .name = "avx512",
+    .matmul_f32 = G::matmul_f32,
+    .matmul_q8 = matmul_q8,
+    .matmul_q4 = matmul_q4,
+    .quantise_row = G::quantise_row,
+    .quantise_q4 = G::quantise_q4,
+    .rmsnorm = G::rmsnorm,
+    .swiglu = G::swiglu,
+    .add = G::add,
+    .rope = G::rope,
+    .attention = G::attention,
+    .exp_shifted = G::exp_shifted,
+};
+
+}  // namespace tinyzh
+#endif
