@@ -35,9 +35,9 @@ inline void store_rows(float* out, __m512 results, size_t rows) {
 
 // vpdpbusd multiplies unsigned by signed bytes: weights are taken as w + 128, and 128 * sum(x) goes off at
 // the end.  Sums stay below 2^31 up to 66,000 columns (255 * 127 each).
-inline int32_t sum_of(const Q8Rows& x, size_t b, Segment segment) {
+inline int32_t sum_of(const Q8Rows& x, size_t b, Segment segment, bool last) {
   const int8_t* values = x.values + b * x.stride;
-  if (segment.first_quad % 8 == 0 && (segment.end_quad % 8 == 0 || segment.end_quad * 4 > x.stride - kGroupColumns)) {
+  if (segment.first_quad % 8 == 0 && (segment.end_quad % 8 == 0 || last)) {  // beyond the last are zeros
     const float* sums = x.sums + b * (x.stride / kGroupColumns);
     int32_t total = 0;
     for (size_t i = segment.first_quad / 8; i < (segment.end_quad + 7) / 8; ++i) total += static_cast<int32_t>(sums[i]);
@@ -62,7 +62,7 @@ void tile_q8(float* out, size_t out_stride, const Q8Panels& w, size_t panel, siz
     const Segment segment = w.segments[s];
     __m512i dot[P][C];
     for (int c = 0; c < C; ++c) {
-      const __m512i start = _mm512_set1_epi32(-128 * sum_of(x, b + c, segment));
+      const __m512i start = _mm512_set1_epi32(-128 * sum_of(x, b + c, segment, s + 1 == w.segment_count));
       for (int p = 0; p < P; ++p) dot[p][c] = start;
     }
     for (size_t quad = segment.first_quad; quad < segment.end_quad; ++quad, values += 64) {

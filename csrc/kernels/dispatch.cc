@@ -80,10 +80,10 @@ bool agrees_with_scalar(const Kernels& candidate) {
   constexpr size_t kHeadSize = 88, kPositions = 70, kBlocks = 5;
   const std::vector<float> w = numbers(kRows * kCols), x = numbers(kBatch * kCols), weight = numbers(kCols);
   const std::vector<float> cache = numbers(kBlocks * kHeadSize * 2 * kBlockPositions), q = numbers(kHeadSize);
-  const std::vector<float> scales = numbers(kPanels * 2 * kPanelRows);
+  const std::vector<float> scales = numbers(kPanels * 3 * kPanelRows);
   AlignedBuffer<int8_t> values(kPanels * kQuads * 4 * kPanelRows);
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<int8_t>(37 * i);
-  const Segment segments[2] = {{0, 7}, {6, 12}};
+  const Segment segments[] = {{0, 8}, {8, 10}, {9, 12}};
   std::vector<Q4Group> groups(kPanels * 2);
   for (size_t i = 0; i < groups.size() * sizeof(Q4Group); ++i)
     reinterpret_cast<uint8_t*>(groups.data())[i] = static_cast<uint8_t>(i * 37 % 251 & 0x7B);  // no fp16 infinity
@@ -108,7 +108,7 @@ bool agrees_with_scalar(const Kernels& candidate) {
     constexpr size_t kResults = kPanels * kPanelRows - 5;
     for (size_t batch : {size_t{1}, size_t{2}, kBatch}) {
       std::vector<float> out(kResults * batch);
-      k.matmul_q8(out.data(), kResults, {values.data(), scales.data(), segments, 2, kQuads, kResults}, columns, batch);
+      k.matmul_q8(out.data(), kResults, {values.data(), scales.data(), segments, 3, kQuads, kResults}, columns, batch);
       take(out);
       k.matmul_q4(out.data(), kResults, {groups.data(), 2, kResults}, columns, batch);
       take(out);
