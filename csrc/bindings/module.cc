@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/process.h"
 #include "base/thread_pool.h"
+#include "engine/batch.h"
 #include "engine/engine.h"
 #include "io/checkpoint.h"
 #include "io/mapped_file.h"
@@ -175,6 +176,7 @@ void destroy(Engine* engine) {
 }
 
 void destroy(Model* model) { delete model; }
+void destroy(Batch* batch) { delete batch; }
 
 // Destroying this is letting go of the one share that it holds.
 void destroy(std::shared_ptr<Request>* share) { delete share; }
@@ -276,6 +278,14 @@ FloatArray logits(Engine& engine, const std::vector<int32_t>& ids) {
   engine.evaluate(ids, [&](size_t first, std::span<const float> rows) {
     std::memcpy(target + first * vocab, rows.data(), rows.size_bytes());
   });
+  return out;
+}
+
+FloatArray step(Batch& batch, const std::vector<int32_t>& tokens) {
+  FloatArray out({batch.streams(), batch.vocab_size()});
+  float* target = out.mutable_data();
+  const Away away;
+  batch.step(tokens, target);
   return out;
 }
 
@@ -431,6 +441,17 @@ PYBIND11_MODULE(_core, m) {
       .def("trace", &trace, "ids"_a, "Every named intermediate: name -> (T, width) float32.")
       .def_property_readonly("waiting", py::cpp_function(&Engine::waiting, NoGil()))
       .def("close", &Engine::close, NoGil());
+
+  py::class_<Batch, std::shared_ptr<Batch>>(m, "Batch", "Several sequences in step, one token each at a time.")
+      .def(py::init([](std::shared_ptr<Model> model, size_t streams) {
+        const Away away;
+        return owned(new Batch(std::move(model), streams), static_cast<void (*)(Batch*)>(&destroy));
+      }), "model"_a, "streams"_a)
+      .def("prefill", [](Batch& batch, const std::vector<int32_t>& tokens) {
+        const Away away;
+        batch.prefill(tokens);
+      }, "tokens"_a, "The next tokens of every stream, the same for all.")
+      .def("step", &step, "tokens"_a, "One token for each stream: (streams, vocab_size) float32.");
 
   m.def("read_checkpoint", &read_checkpoint, "path"_a, "What a checkpoint's header says.");
   m.def("convert", &convert, "source"_a, "target"_a, "format"_a, "group_size"_a, "progress"_a.none(true),

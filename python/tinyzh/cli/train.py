@@ -389,7 +389,9 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         help=both("files as for `tinyzh train corpus`", "文本文件，格式同 train corpus"),
     )
     _add_tokenizer(parser, False, "its file; none: beside MODEL", "分词器；省略则在模型旁边寻找")
-    parser.add_argument("--dtype", default="auto", help=both("auto, float32, int8 or int4", "计算精度"))
+    parser.add_argument(
+        "--dtype", default="auto", help=both("auto, float32, int8 or int4", "计算精度")
+    )
     parser.add_argument("--json", action="store_true", help=both("as JSON", "输出 JSON"))
 
 
