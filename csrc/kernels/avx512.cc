@@ -6,7 +6,6 @@
 #include "kernels/lanes_avx2.h"
 
 #include <cstring>
-#include <utility>
 
 #include "kernels/generic.h"
 
@@ -136,49 +135,45 @@ void tile_q4(float* out, size_t out_stride, const Q4Panels& w, size_t panel, siz
 
 // ---- all panels and all columns -------------------------------------------------------------------
 
+// Tiles of one, two and four panels, by the number of columns.
+#define TINYZH_TILES(name, panels) \
+  {nullptr,         name<panels, 1>, name<panels, 2>, name<panels, 3>,  name<panels, 4>,  name<panels, 5>, name<panels, 6>, \
+   name<panels, 7>, name<panels, 8>, name<panels, 9>, name<panels, 10>, name<panels, 11>, name<panels, 12>}
 template <class W>
-using Tile = void (*)(float*, size_t, const W&, size_t panel, size_t apart, const Q8Rows&, size_t b);
-
-// Few columns: memory is the limit, and four panels far apart are four streams of it.  Many: two panels,
-// which stay in the first cache while all columns pass by, in equal groups of up to twelve.
-template <class W, class Make>
-void matmul(float* out, size_t out_stride, const W& w, const Q8Rows& x, size_t batch, Make tile) {
-  constexpr size_t kFew = 4, kMany = 12;
-  const size_t panels = (w.rows + kPanelRows - 1) / kPanelRows;
-  const size_t together = batch <= kFew ? 4 : 2, most = batch <= kFew ? kFew : kMany;
-  const size_t groups = (batch + most - 1) / most, apart = panels / together;
-  const auto columns = [&](size_t p, bool several) {
-    for (size_t i = 0; i < groups; ++i) {
-      const size_t first = batch * i / groups, last = batch * (i + 1) / groups;
-      tile(several ? together : 1, last - first)(out, out_stride, w, p, several ? apart : 0, x, first);
-    }
-  };
-  for (size_t p = 0; p < apart; ++p) columns(p, true);
-  for (size_t p = apart * together; p < panels; ++p) columns(p, false);
-}
-
-// Tiles of P panels, by the number of columns.
-#define TINYZH_TILES(name, panels, ...) {nullptr, name<panels, 1>, name<panels, 2>, name<panels, 3>, name<panels, 4> __VA_ARGS__}
-#define TINYZH_MANY(name, panels)                                                                          \
-  TINYZH_TILES(name, panels, , name<panels, 5>, name<panels, 6>, name<panels, 7>, name<panels, 8>,         \
-               name<panels, 9>, name<panels, 10>, name<panels, 11>, name<panels, 12>)
-constexpr Tile<Q8Panels> kQ8One[] = TINYZH_MANY(tile_q8, 1), kQ8Two[] = TINYZH_MANY(tile_q8, 2),
-                         kQ8Four[] = TINYZH_TILES(tile_q8, 4);
-constexpr Tile<Q4Panels> kQ4One[] = TINYZH_MANY(tile_q4, 1), kQ4Two[] = TINYZH_MANY(tile_q4, 2),
-                         kQ4Four[] = TINYZH_TILES(tile_q4, 4);
-#undef TINYZH_MANY
+struct Tiles {
+  using Tile = void (*)(float*, size_t, const W&, size_t panel, size_t apart, const Q8Rows&, size_t b);
+  Tile one[13], two[13], four[5];
+};
+constexpr Tiles<Q8Panels> kQ8Tiles = {TINYZH_TILES(tile_q8, 1), TINYZH_TILES(tile_q8, 2),
+                                      {nullptr, tile_q8<4, 1>, tile_q8<4, 2>, tile_q8<4, 3>, tile_q8<4, 4>}};
+constexpr Tiles<Q4Panels> kQ4Tiles = {TINYZH_TILES(tile_q4, 1), TINYZH_TILES(tile_q4, 2),
+                                      {nullptr, tile_q4<4, 1>, tile_q4<4, 2>, tile_q4<4, 3>, tile_q4<4, 4>}};
 #undef TINYZH_TILES
 
+// Few columns: memory is the limit, and panels far apart are so many streams of it.  Many: one panel, which
+// stays in the first cache beside a group of columns while all of them pass by.
+template <class W>
+void matmul(const Tiles<W>& tiles, float* out, size_t out_stride, const W& w, const Q8Rows& x, size_t batch) {
+  const size_t panels = (w.rows + kPanelRows - 1) / kPanelRows;
+  const size_t together = batch <= 4 ? 4 : batch <= 24 ? 2 : 1, most = batch <= 4 ? 4 : 12;
+  const auto tile = batch <= 4 ? tiles.four : batch <= 24 ? tiles.two : tiles.one;
+  const size_t groups = (batch + most - 1) / most, apart = panels / together;
+  for (size_t p = 0; p < panels; ++p) {
+    if (p == apart) p = apart * together;  // what the groups of panels left
+    if (p == panels) break;
+    for (size_t i = 0; i < groups; ++i) {  // of nearly equal size
+      const size_t first = batch * i / groups, last = batch * (i + 1) / groups;
+      (p < apart ? tile : tiles.one)[last - first](out, out_stride, w, p, apart, x, first);
+    }
+  }
+}
+
 void matmul_q8(float* out, size_t out_stride, const Q8Panels& w, const Q8Rows& x, size_t batch) {
-  matmul(out, out_stride, w, x, batch, [](size_t panels, size_t columns) {
-    return (panels == 4 ? kQ8Four : panels == 2 ? kQ8Two : kQ8One)[columns];
-  });
+  matmul(kQ8Tiles, out, out_stride, w, x, batch);
 }
 
 void matmul_q4(float* out, size_t out_stride, const Q4Panels& w, const Q8Rows& x, size_t batch) {
-  matmul(out, out_stride, w, x, batch, [](size_t panels, size_t columns) {
-    return (panels == 4 ? kQ4Four : panels == 2 ? kQ4Two : kQ4One)[columns];
-  });
+  matmul(kQ4Tiles, out, out_stride, w, x, batch);
 }
 
 }  // namespace

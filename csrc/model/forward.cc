@@ -16,9 +16,10 @@ size_t units(const Matrix& m) {
 // Units of one block: enough to be worth a thread's visit, little enough (a quarter of a millisecond at
 // most) to balance threads and to stop in time.
 size_t units_per_block(const Matrix& m, size_t rows) {
-  constexpr size_t kLeastWeights = 1 << 17, kMostProducts = 1 << 22;
+  constexpr size_t kLeastWeights = 1 << 17;
+  const size_t most_products = m.dtype == DType::float32 ? 1 << 23 : 1 << 25;
   const size_t per_unit = kUnit * m.cols;
-  const size_t most = std::max<size_t>(1, kMostProducts / (per_unit * rows));
+  const size_t most = std::max<size_t>(1, most_products / (per_unit * rows));
   return std::clamp<size_t>(kLeastWeights / per_unit, 1, most);
 }
 
