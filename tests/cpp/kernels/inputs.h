@@ -125,4 +125,25 @@ struct Head {
   std::vector<const float*> table;
 };
 
+// Rows of int8 activations, complete with sums and padding.
+struct Activations {
+  Activations(const std::vector<int8_t>& rows, size_t batch, std::vector<float> row_scales)
+      : cols(rows.size() / batch),
+        stride((cols + kGroupColumns - 1) / kGroupColumns * kGroupColumns),
+        values(batch * stride),
+        sums(batch * stride / kGroupColumns),
+        scales(std::move(row_scales)) {
+    for (size_t b = 0; b < batch; ++b)
+      for (size_t k = 0; k < cols; ++k) {
+        values[b * stride + k] = rows[b * cols + k];
+        sums[(b * stride + k) / kGroupColumns] += static_cast<float>(rows[b * cols + k]);
+      }
+  }
+  Q8Rows rows() const { return {values.data(), sums.data(), scales.data(), stride}; }
+
+  size_t cols, stride;
+  std::vector<int8_t> values;
+  std::vector<float> sums, scales;
+};
+
 }  // namespace tinyzh::testing

@@ -74,13 +74,43 @@ TEST_CASE("kernels: a row of matmul_f32 does not depend on the rows and columns 
   }
 }
 
-TEST_CASE("kernels: panel_q8 has scalar's bits, row by row and batch by batch") {
+namespace {
+
+// The results of every table beside scalar's, for batches of 1 to kBatch rows: equal, and nothing else written.
+template <class Multiply>
+void check_products(size_t rows, const Activations& x, size_t most, const Multiply& multiply) {
+  constexpr float kUntouched = -12345.0f;
+  const size_t stride = rows + 3;
+  std::vector<float> expected(most * stride, kUntouched);
+  multiply(kScalarKernels, expected.data(), stride, x.rows(), most);
+  for (const Kernels* k : tables()) {
+    CAPTURE(std::string(k->name));
+    for (size_t batch = 1; batch <= most; ++batch) {
+      CAPTURE(batch);
+      std::vector<float> found(batch * stride, kUntouched);
+      multiply(*k, found.data(), stride, x.rows(), batch);
+      CHECK(same(found, std::span(expected).first(batch * stride)));
+      for (size_t b = 0; b < batch; ++b)
+        for (size_t r = rows; r < stride; ++r) REQUIRE(found[b * stride + r] == kUntouched);
+    }
+  }
+}
+
+std::vector<float> scales_of(Inputs& inputs, size_t batch) {
+  std::vector<float> scales = inputs.plain(batch);
+  if (batch > 4) scales[3] = 0, scales[4] = std::numeric_limits<float>::quiet_NaN();
+  return scales;
+}
+
+}  // namespace
+
+TEST_CASE("kernels: matmul_q8 has scalar's bits, for any segments, rows and columns") {
   Inputs inputs(3);
-  for (size_t quads : {1, 2, 3, 8, 16, 43, 192, 567}) {
+  for (size_t quads : {1, 2, 3, 8, 9, 16, 17, 43, 192, 567}) {
     // Segments as straddling groups make them: the next may begin inside the last quad of the one before.
     for (size_t count : {1, 2, 5, 9}) {
       if (count > quads) continue;
-      std::vector<Q8Segment> segments;
+      std::vector<Segment> segments;
       size_t first = 0, total = 0;
       for (size_t s = 0; s < count; ++s) {
         const size_t end = s + 1 == count ? quads : std::max(first + 1, quads * (s + 1) / count);
@@ -89,48 +119,95 @@ TEST_CASE("kernels: panel_q8 has scalar's bits, row by row and batch by batch") 
         first = inputs.below(2) ? end - 1 : end;
         if (first >= quads) first = quads - 1;
       }
-      const AlignedBuffer<int8_t> values = inputs.weight_bytes(total * 32);
-      const std::vector<float> scales = inputs.of_kind(static_cast<int>(quads % 2), count * 8);
-      const Q8Panel panel{values.data(), scales.data(), segments.data(), count};
-      constexpr size_t kBatch = 20;
-      const size_t stride = 4 * quads + 4 * inputs.below(3);
-      const std::vector<int8_t> x = inputs.bytes(kBatch * stride);
-      std::vector<float> x_scales = inputs.plain(kBatch);
-      x_scales[3] = 0;
-      x_scales[4] = std::numeric_limits<float>::quiet_NaN();
-      std::vector<float> expected(kBatch * 8);
-      kScalarKernels.panel_q8(expected.data(), panel, x.data(), x_scales.data(), stride, kBatch);
-      for (const Kernels* k : tables()) {
-        CAPTURE(std::string(k->name));
-        CAPTURE(quads);
-        CAPTURE(count);
-        for (size_t batch = 1; batch <= kBatch; ++batch) {
-          std::vector<float> found(batch * 8);
-          k->panel_q8(found.data(), panel, x.data(), x_scales.data(), stride, batch);
-          CHECK(same(found, std::span(expected).first(batch * 8)));
+      CAPTURE(quads);
+      CAPTURE(count);
+      const size_t rows = quads > 100 ? 1 + inputs.below(40) : 1 + inputs.below(170);
+      CAPTURE(rows);
+      const size_t panels = (rows + kPanelRows - 1) / kPanelRows, most = quads > 100 ? 14 : 30;
+      const AlignedBuffer<int8_t> values = inputs.weight_bytes(panels * total * 4 * kPanelRows);
+      const std::vector<float> scales = inputs.of_kind(static_cast<int>(quads % 2), panels * count * kPanelRows);
+      const Activations x(inputs.bytes(most * 4 * quads), most, scales_of(inputs, most));
+      const Q8Panels w{values.data(), scales.data(), segments.data(), count, total, rows};
+      check_products(rows, x, most, [&w](const Kernels& k, float* out, size_t stride, const Q8Rows& in, size_t batch) {
+        k.matmul_q8(out, stride, w, in, batch);
+      });
+    }
+  }
+}
+
+TEST_CASE("kernels: matmul_q4 has scalar's bits, for any rows and columns") {
+  Inputs inputs(8);
+  for (size_t cols : {1, 31, 32, 33, 64, 172, 768, 2268})
+    for (size_t rows : {1, 15, 16, 17, 40, 64, 70, 145}) {
+      if (cols > 300 && rows > 40) continue;
+      CAPTURE(cols);
+      CAPTURE(rows);
+      const size_t groups = (cols + kGroupColumns - 1) / kGroupColumns, panels = (rows + kPanelRows - 1) / kPanelRows;
+      std::vector<Q4Group> w(panels * groups);
+      for (Q4Group& group : w) {
+        for (size_t i = 0; i < sizeof group.values; ++i)
+          (&group.values[0][0][0])[i] = static_cast<uint8_t>(inputs.below(256));
+        for (size_t r = 0; r < kPanelRows; ++r) {
+          group.scales[r] = static_cast<uint16_t>(inputs.below(0x7C00));  // any finite fp16
+          group.zeros[r] = static_cast<uint8_t>(inputs.below(256));
         }
+      }
+      const size_t most = cols > 300 ? 14 : 30;
+      const Activations x(inputs.bytes(most * cols), most, scales_of(inputs, most));
+      const Q4Panels panels_of{w.data(), groups, rows};
+      check_products(rows, x, most, [&](const Kernels& k, float* out, size_t stride, const Q8Rows& in, size_t batch) {
+        k.matmul_q4(out, stride, panels_of, in, batch);
+      });
+    }
+}
+
+TEST_CASE("kernels: the largest products of int8 and int4 do not saturate") {
+  constexpr size_t kCols = 1 << 12;
+  const Segment segment{0, kCols / 4};
+  const std::vector<float> scales(kPanelRows, 1.0f);
+  for (int a : {-127, 127}) {
+    const Activations x(std::vector<int8_t>(kCols, static_cast<int8_t>(a)), 1, {1.0f});
+    for (const Kernels* k : tables()) {
+      CAPTURE(std::string(k->name));
+      float out[kPanelRows];
+      for (int w : {-128, -127, 127}) {
+        AlignedBuffer<int8_t> values(kCols * kPanelRows);
+        for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<int8_t>(w);
+        k->matmul_q8(out, kPanelRows, {values.data(), scales.data(), &segment, 1, kCols / 4, kPanelRows}, x.rows(), 1);
+        for (float lane : out) CHECK(lane == static_cast<float>(w * a * static_cast<int>(kCols)));
+      }
+      for (int zero : {0, 128, 255}) {
+        std::vector<Q4Group> groups(kCols / kGroupColumns);
+        for (Q4Group& group : groups) {
+          std::fill_n(&group.values[0][0][0], sizeof group.values, uint8_t{255});
+          std::fill_n(group.scales, kPanelRows, uint16_t{0x3C00});
+          std::fill_n(group.zeros, kPanelRows, static_cast<uint8_t>(zero));
+        }
+        k->matmul_q4(out, kPanelRows, {groups.data(), groups.size(), kPanelRows}, x.rows(), 1);
+        for (float lane : out) CHECK(lane == static_cast<float>((240 - zero) * a * static_cast<int>(kCols)) / 16);
       }
     }
   }
 }
 
-TEST_CASE("kernels: panel_q8 does not saturate on the largest products") {
-  constexpr size_t kQuads = 1 << 10;
-  AlignedBuffer<int8_t> values(kQuads * 32);
-  const Q8Segment segment{0, kQuads};
-  const std::vector<float> scales(8, 1.0f);
-  const float one = 1;
-  for (int w : {-128, -127, 127})
-    for (int a : {-127, 127}) {
-      for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<int8_t>(w);
-      const std::vector<int8_t> x(4 * kQuads, static_cast<int8_t>(a));
-      for (const Kernels* k : tables()) {
-        CAPTURE(std::string(k->name));
-        float out[8];
-        k->panel_q8(out, {values.data(), scales.data(), &segment, 1}, x.data(), &one, x.size(), 1);
-        for (float lane : out) CHECK(lane == static_cast<float>(w * a * static_cast<int>(4 * kQuads)));
-      }
+TEST_CASE("kernels: quantise_q4 has scalar's codes") {
+  Inputs inputs(9);
+  for (int round = 0; round < 400; ++round) {
+    std::vector<float> w = inputs.of_kind(round % kKinds, kGroupColumns);
+    if (round % 3 == 1)
+      for (float& a : w) a = std::fabs(a);
+    uint8_t expected[kGroupColumns + 1] = {}, found[kGroupColumns + 1] = {};
+    uint16_t expected_scale = 0, scale = 0;
+    const bool possible = kScalarKernels.quantise_q4(expected, &expected_scale, &expected[kGroupColumns], w.data());
+    for (const Kernels* k : tables()) {
+      CAPTURE(std::string(k->name));
+      CAPTURE(round);
+      CHECK(k->quantise_q4(found, &scale, &found[kGroupColumns], w.data()) == possible);
+      if (!possible) continue;
+      CHECK(scale == expected_scale);
+      CHECK(std::equal(std::begin(found), std::end(found), std::begin(expected)));
     }
+  }
 }
 
 TEST_CASE("kernels: elementwise functions have scalar's bits") {
@@ -167,20 +244,32 @@ TEST_CASE("kernels: elementwise functions have scalar's bits") {
     }
 }
 
-TEST_CASE("kernels: quantise_row has scalar's bytes and scale") {
+TEST_CASE("kernels: quantise_row has scalar's bytes, sums and scale, and fills up with zeros") {
   Inputs inputs(5);
   for (size_t n : widths())
     for (int kind = 0; kind < kKinds; ++kind) {
       const std::vector<float> x = inputs.of_kind(kind, n);
-      std::vector<int8_t> expected(n + 1, 99);
-      const float scale = kScalarKernels.quantise_row(expected.data(), x.data(), n);
+      const size_t blocks = (n + kGroupColumns - 1) / kGroupColumns, padded = blocks * kGroupColumns;
+      std::vector<int8_t> expected(padded + 1, 99);
+      std::vector<float> expected_sums(blocks + 1, 99.0f);
+      const float scale = kScalarKernels.quantise_row(expected.data(), expected_sums.data(), x.data(), n);
+      for (size_t i = n; i < padded; ++i) REQUIRE(expected[i] == 0);
+      for (size_t block = 0; block < blocks; ++block) {
+        int total = 0;
+        for (size_t i = 0; i < kGroupColumns; ++i) total += expected[block * kGroupColumns + i];
+        REQUIRE(expected_sums[block] == static_cast<float>(total));
+      }
       for (const Kernels* k : tables()) {
         CAPTURE(std::string(k->name));
         CAPTURE(n);
-        std::vector<int8_t> found(n + 1, 99);
-        CHECK(same(k->quantise_row(found.data(), x.data(), n), scale));
-        if (std::isfinite(scale)) CHECK(found == expected);  // otherwise every product is lost anyway
+        std::vector<int8_t> found(padded + 1, 99);
+        std::vector<float> sums(blocks + 1, 99.0f);
+        CHECK(same(k->quantise_row(found.data(), sums.data(), x.data(), n), scale));
         CHECK(found.back() == 99);
+        CHECK(sums.back() == 99.0f);
+        if (!std::isfinite(scale)) continue;  // every product is lost anyway
+        CHECK(found == expected);
+        CHECK(sums == expected_sums);
       }
     }
 }

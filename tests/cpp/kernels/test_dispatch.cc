@@ -88,24 +88,61 @@ TEST_CASE("dispatch: the self-check refuses a table with any one function wrong"
         };
       }),
       scalar_but([](Kernels& t) {
-        t.panel_q8 = [](float* out, const Q8Panel& panel, const int8_t* x, const float* x_scales, size_t x_stride,
-                        size_t batch) {
-          kScalarKernels.panel_q8(out, panel, x, x_scales, x_stride, batch);
-          if (batch > 6) nudge(out[5]);
+        t.matmul_q8 = [](float* out, size_t out_stride, const Q8Panels& w, const Q8Rows& x, size_t batch) {
+          kScalarKernels.matmul_q8(out, out_stride, w, x, batch);
+          if (batch > 12) nudge(out[12 * out_stride + 5]);
         };
       }),
       scalar_but([](Kernels& t) {
-        t.panel_q8 = [](float* out, const Q8Panel& panel, const int8_t* x, const float* x_scales, size_t x_stride,
-                        size_t batch) {
-          kScalarKernels.panel_q8(out, panel, x, x_scales, x_stride, batch);
-          if (batch == 1) nudge(out[7]);
+        t.matmul_q8 = [](float* out, size_t out_stride, const Q8Panels& w, const Q8Rows& x, size_t batch) {
+          kScalarKernels.matmul_q8(out, out_stride, w, x, batch);
+          if (batch == 1) nudge(out[w.rows - 1]);
         };
       }),
       scalar_but([](Kernels& t) {
-        t.quantise_row = [](int8_t* q, const float* x, size_t n) {
-          const float scale = kScalarKernels.quantise_row(q, x, n);
+        t.matmul_q8 = [](float* out, size_t out_stride, const Q8Panels& w, const Q8Rows& x, size_t batch) {
+          kScalarKernels.matmul_q8(out, out_stride, w, x, batch);
+          if (w.segment_count > 2) nudge(out[70]);
+        };
+      }),
+      scalar_but([](Kernels& t) {
+        t.matmul_q4 = [](float* out, size_t out_stride, const Q4Panels& w, const Q8Rows& x, size_t batch) {
+          kScalarKernels.matmul_q4(out, out_stride, w, x, batch);
+          if (batch == 1) nudge(out[w.rows - 1]);
+        };
+      }),
+      scalar_but([](Kernels& t) {
+        t.matmul_q4 = [](float* out, size_t out_stride, const Q4Panels& w, const Q8Rows& x, size_t batch) {
+          kScalarKernels.matmul_q4(out, out_stride, w, x, batch);
+          if (batch == 2) nudge(out[out_stride]);
+        };
+      }),
+      scalar_but([](Kernels& t) {
+        t.quantise_row = [](int8_t* q, float* sums, const float* x, size_t n) {
+          const float scale = kScalarKernels.quantise_row(q, sums, x, n);
           q[n - 1] = static_cast<int8_t>(q[n - 1] + 1);
           return scale;
+        };
+      }),
+      scalar_but([](Kernels& t) {
+        t.quantise_row = [](int8_t* q, float* sums, const float* x, size_t n) {
+          const float scale = kScalarKernels.quantise_row(q, sums, x, n);
+          sums[n / kGroupColumns] += 1;
+          return scale;
+        };
+      }),
+      scalar_but([](Kernels& t) {
+        t.quantise_q4 = [](uint8_t* q, uint16_t* scale, uint8_t* zero, const float* w) {
+          const bool possible = kScalarKernels.quantise_q4(q, scale, zero, w);
+          q[31] ^= 1;
+          return possible;
+        };
+      }),
+      scalar_but([](Kernels& t) {
+        t.quantise_q4 = [](uint8_t* q, uint16_t* scale, uint8_t* zero, const float* w) {
+          const bool possible = kScalarKernels.quantise_q4(q, scale, zero, w);
+          *scale ^= 1;
+          return possible;
         };
       }),
       scalar_but([](Kernels& t) {

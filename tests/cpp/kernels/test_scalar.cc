@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "base/half.h"
 #include "kernels/inputs.h"
 #include "kernels/kernels.h"
 
@@ -57,28 +58,60 @@ TEST_CASE("scalar: matmul_f32 follows the order of additions that kernels.h writ
   }
 }
 
-TEST_CASE("scalar: panel_q8 folds whole sums of its segments") {
+TEST_CASE("scalar: matmul_q8 folds whole sums of its segments") {
   Inputs inputs(3);
-  const std::vector<Q8Segment> segments = {{0, 3}, {2, 5}, {5, 6}};  // the second begins in the first's last quad
-  const AlignedBuffer<int8_t> values = inputs.weight_bytes(7 * 32);
-  const std::vector<float> scales = inputs.plain(24);
-  const std::vector<int8_t> x = inputs.bytes(2 * 24);
-  const float x_scales[2] = {0.25f, -1.5f};
-  float out[16];
-  scalar.panel_q8(out, {values.data(), scales.data(), segments.data(), 3}, x.data(), x_scales, 24, 2);
+  const std::vector<Segment> segments = {{0, 3}, {2, 5}, {5, 6}};  // the second begins in the first's last quad
+  constexpr size_t kRows = 21, kQuads = 7;
+  const AlignedBuffer<int8_t> values = inputs.weight_bytes(2 * kQuads * 64);
+  const std::vector<float> scales = inputs.plain(2 * 3 * kPanelRows);
+  const Activations x(inputs.bytes(2 * 24), 2, {0.25f, -1.5f});
+  float out[2 * kRows];
+  scalar.matmul_q8(out, kRows, {values.data(), scales.data(), segments.data(), 3, kQuads, kRows}, x.rows(), 2);
   for (size_t b = 0; b < 2; ++b)
-    for (size_t row = 0; row < 8; ++row) {
+    for (size_t row = 0; row < kRows; ++row) {
       double sum = 0, magnitude = 0;
-      size_t place = 0;
+      size_t place = row / 16 * kQuads;
       for (size_t s = 0; s < 3; ++s)
         for (size_t quad = segments[s].first_quad; quad < segments[s].end_quad; ++quad, ++place)
           for (size_t i = 0; i < 4; ++i) {
-            const double product = scales[8 * s + row] * double{static_cast<float>(values[place * 32 + row * 4 + i])} *
-                                   x[b * 24 + 4 * quad + i] * x_scales[b];
+            const double product = double{scales[(row / 16 * 3 + s) * 16 + row % 16]} *
+                                   values[place * 64 + row % 16 * 4 + i] * x.values[b * x.stride + 4 * quad + i] *
+                                   x.scales[b];
             sum += product;
             magnitude += std::fabs(product);
           }
-      CHECK(std::fabs(out[8 * b + row] - sum) <= 5 * kEpsilon * magnitude);
+      CHECK(std::fabs(out[b * kRows + row] - sum) <= 5 * kEpsilon * magnitude);
+    }
+}
+
+TEST_CASE("scalar: matmul_q4 is scale * (q - zero / 16) times the activations") {
+  Inputs inputs(12);
+  constexpr size_t kRows = 21, kGroups = 3;
+  std::vector<Q4Group> w(2 * kGroups);
+  for (Q4Group& group : w) {
+    for (size_t i = 0; i < sizeof group.values; ++i) (&group.values[0][0][0])[i] = static_cast<uint8_t>(inputs.below(256));
+    for (size_t r = 0; r < kPanelRows; ++r) {
+      group.scales[r] = to_half(inputs.plain(1)[0] + 2);
+      group.zeros[r] = static_cast<uint8_t>(inputs.below(256));
+    }
+  }
+  const Activations x(inputs.bytes(2 * 96), 2, {0.25f, -1.5f});
+  float out[2 * kRows];
+  scalar.matmul_q4(out, kRows, {w.data(), kGroups, kRows}, x.rows(), 2);
+  for (size_t b = 0; b < 2; ++b)
+    for (size_t row = 0; row < kRows; ++row) {
+      double sum = 0, magnitude = 0;
+      for (size_t col = 0; col < 96; ++col) {
+        const Q4Group& group = w[row / 16 * kGroups + col / 32];
+        const size_t quad = col % 32 / 4;
+        const uint8_t two = group.values[quad / 2][row % 16][col % 4];
+        const double weight = double{from_half(group.scales[row % 16])} *
+                              ((quad % 2 ? two >> 4 : two & 15) - group.zeros[row % 16] / 16.0);
+        const double product = weight * x.values[b * x.stride + col] * x.scales[b];
+        sum += product;
+        magnitude += std::fabs(product);
+      }
+      CHECK(std::fabs(out[b * kRows + row] - sum) <= 5 * kEpsilon * magnitude);
     }
 }
 
@@ -203,9 +236,12 @@ TEST_CASE("scalar: attention over one position is its value; a NaN key reaches t
 TEST_CASE("scalar: quantise_row rounds half to even") {
   // The largest is 127, so the scale is 1 and the values are seen as they are.
   const std::vector<float> x = {127, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 0.49f, 126.5f, -126.5f, 3};
-  std::vector<int8_t> q(x.size());
-  CHECK(scalar.quantise_row(q.data(), x.data(), x.size()) == 1);
+  std::vector<int8_t> q(32);
+  float sum = 0;
+  CHECK(scalar.quantise_row(q.data(), &sum, x.data(), x.size()) == 1);
+  q.resize(x.size());
   CHECK(q == std::vector<int8_t>{127, 0, 2, 2, 0, -2, -2, 0, 126, -126, 3});
+  CHECK(sum == 130);
 }
 
 TEST_CASE("scalar: quantise_row uses the whole range, whatever the size of the numbers") {
@@ -214,8 +250,9 @@ TEST_CASE("scalar: quantise_row uses the whole range, whatever the size of the n
     for (size_t n : {1, 5, 8, 45, 300}) {
       std::vector<float> x = inputs.plain(n);
       for (float& a : x) a *= size;
-      std::vector<int8_t> q(n);
-      const float scale = scalar.quantise_row(q.data(), x.data(), n);
+      std::vector<int8_t> q(n + 32);
+      std::vector<float> sums(n / 32 + 1);
+      const float scale = scalar.quantise_row(q.data(), sums.data(), x.data(), n);
       float largest = 0;
       for (float a : x) largest = std::max(largest, std::fabs(a));
       CHECK(scale == largest / 127);
@@ -232,18 +269,19 @@ TEST_CASE("scalar: quantise_row uses the whole range, whatever the size of the n
 
 TEST_CASE("scalar: quantise_row of zeros, of next to nothing, and of no numbers") {
   const float infinity = std::numeric_limits<float>::infinity();
-  std::vector<int8_t> q(9, 5);
+  std::vector<int8_t> q(32, 5);
+  float sum = 0;
   for (float a : {0.0f, -0.0f, 1e-40f, 9e-36f}) {
     const std::vector<float> x(9, a);
-    CHECK(same(scalar.quantise_row(q.data(), x.data(), 9), 0.0f));
-    CHECK(q == std::vector<int8_t>(9, 0));
+    CHECK(same(scalar.quantise_row(q.data(), &sum, x.data(), 9), 0.0f));
+    CHECK(q == std::vector<int8_t>(32, 0));
   }
   for (size_t where = 0; where < 9; ++where) {
     std::vector<float> x(9, 1.0f);
     x[where] = Head::not_a_number;
     x[(where + 3) % 9] = infinity;
-    CHECK(std::isnan(scalar.quantise_row(q.data(), x.data(), 9)));
+    CHECK(std::isnan(scalar.quantise_row(q.data(), &sum, x.data(), 9)));
   }
   const std::vector<float> x = {1, -infinity};
-  CHECK(scalar.quantise_row(q.data(), x.data(), 2) == infinity);
+  CHECK(scalar.quantise_row(q.data(), &sum, x.data(), 2) == infinity);
 }

@@ -85,7 +85,7 @@ TEST_CASE("q8: every row is in one lane of one panel") {
     const Q8Matrix packed = Flat(s, 2).pack();
     std::multiset<uint32_t> rows;
     for (size_t p = 0; p < packed.panels(); ++p)
-      for (size_t lane = 0; lane < 8; ++lane)
+      for (size_t lane = 0; lane < kPanelRows; ++lane)
         if (packed.rows_of_panel(p)[lane] != Q8Matrix::kNoRow) rows.insert(packed.rows_of_panel(p)[lane]);
     CHECK(rows.size() == s.rows);
     CHECK(std::set<uint32_t>(rows.begin(), rows.end()).size() == s.rows);
@@ -98,28 +98,25 @@ TEST_CASE("q8: the product of panels is the definition, bit for bit") {
     Flat flat(s, 3);
     const Q8Matrix packed = flat.pack();
     constexpr size_t kBatch = 3;
-    const size_t stride = (s.cols + 63) / 64 * 64;
-    std::vector<int8_t> x(kBatch * stride);
-    for (size_t b = 0; b < kBatch; ++b) {
-      const std::vector<int8_t> row = flat.inputs.bytes(s.cols);
-      std::copy(row.begin(), row.end(), x.begin() + static_cast<ptrdiff_t>(b * stride));
-    }
-    const std::vector<float> x_scales = flat.inputs.plain(kBatch);
+    const Activations x(flat.inputs.bytes(kBatch * s.cols), kBatch, flat.inputs.plain(kBatch));
     for (const Kernels* k : runnable_kernels()) {
       CAPTURE(std::string(k->name));
       CAPTURE(s.rows);
       CAPTURE(s.cols);
       CAPTURE(s.group);
       bool right = true;
-      for (size_t p = 0; p < packed.panels(); ++p) {
-        float out[kBatch * 8];
-        k->panel_q8(out, packed.panel(p), x.data(), x_scales.data(), stride, kBatch);
+      for (size_t p = 0; p < packed.panels();) {
+        const auto [panels, end] = packed.run(p, packed.panels());
+        std::vector<float> out(kBatch * panels.rows);
+        k->matmul_q8(out.data(), panels.rows, panels, x.rows(), kBatch);
         for (size_t b = 0; b < kBatch; ++b)
-          for (size_t lane = 0; lane < 8; ++lane) {
-            const uint32_t row = packed.rows_of_panel(p)[lane];
-            const float expected = row == Q8Matrix::kNoRow ? 0.0f : product(flat, row, x.data() + b * stride, x_scales[b]);
-            right = right && (same(out[8 * b + lane], expected) || (row == Q8Matrix::kNoRow && out[8 * b + lane] == 0));
+          for (size_t r = 0; r < panels.rows; ++r) {
+            const uint32_t row = packed.rows_of_panel(p + r / kPanelRows)[r % kPanelRows];
+            REQUIRE(row != Q8Matrix::kNoRow);
+            right = right && same(out[b * panels.rows + r], product(flat, row, x.values.data() + b * x.stride, x.scales[b]));
+            if (packed.in_order()) REQUIRE(row == p * kPanelRows + r);
           }
+        p = end;
       }
       CHECK(right);
     }
@@ -133,10 +130,12 @@ TEST_CASE("q8: rows quantised when a model is opened have one scale each") {
     for (size_t col = 0; col < cols; ++col) weights[col] = 0;  // a row of zeros
     for (const Kernels* k : runnable_kernels()) {
       const Q8Matrix packed = Q8Matrix::quantise_rows(rows, cols, weights.data(), *k);
-      CHECK(packed.panels() == (rows + 7) / 8);
+      CHECK(packed.panels() == (rows + 15) / 16);
+      CHECK(packed.in_order());
       for (size_t row = 0; row < rows; ++row) {
-        std::vector<int8_t> q(cols);
-        const float scale = kScalarKernels.quantise_row(q.data(), weights.data() + row * cols, cols);
+        std::vector<int8_t> q(cols + 32);
+        std::vector<float> sums(cols / 32 + 1);
+        const float scale = kScalarKernels.quantise_row(q.data(), sums.data(), weights.data() + row * cols, cols);
         std::vector<float> found(cols), expected(cols);
         packed.dequantise_row(row, found.data());
         for (size_t col = 0; col < cols; ++col) expected[col] = static_cast<float>(q[col]) * scale;
