@@ -3,6 +3,6 @@
 
 namespace tinyzh {
 
-inline constexpr int kNumericsVersion = 1;
+inline constexpr int kNumericsVersion = 2;
 
 }  // namespace tinyzh

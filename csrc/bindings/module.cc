@@ -128,6 +128,13 @@ std::optional<DType> dtype_of(const std::string& name) {
   fail(Code::invalid_argument, "dtype is '", name, "': expected auto, float32, int8 or int4");
 }
 
+std::optional<KvType> kv_type_of(const std::string& name) {
+  if (name == "auto") return std::nullopt;
+  for (KvType type : {KvType::float32, KvType::float16, KvType::int8})
+    if (kv_type_name(type) == name) return type;
+  fail(Code::invalid_argument, "kv_dtype is '", name, "': expected auto, float32, float16 or int8");
+}
+
 // 1e-5f as 1e-05 and not as 9.999999747378752e-06.
 double shortest(float value) {
   char digits[32];
@@ -397,25 +404,28 @@ PYBIND11_MODULE(_core, m) {
       .def("decode", [](const BpeTokenizer& t, const std::vector<int32_t>& ids) { return py::bytes(t.decode(ids)); }, "ids"_a);
 
   py::class_<Model, std::shared_ptr<Model>>(m, "Model", "A checkpoint opened for use.")
-      .def(py::init([](const std::string& path, const std::string& dtype, int threads, const std::string& isa) {
-        const ModelOptions options{dtype_of(dtype), threads, isa};
+      .def(py::init([](const std::string& path, const std::string& dtype, int threads, const std::string& isa,
+                       const std::string& kv_dtype) {
+        const ModelOptions options{dtype_of(dtype), threads, isa, kv_type_of(kv_dtype)};
         const Away away;
         return owned(new Model(path, options), &destroy);
-      }), "path"_a, "dtype"_a, "threads"_a, "isa"_a)
-      .def_static("from_bytes", [](const py::bytes& data, const std::string& dtype, int threads, const std::string& isa) {
-        const ModelOptions options{dtype_of(dtype), threads, isa};
+      }), "path"_a, "dtype"_a, "threads"_a, "isa"_a, "kv_dtype"_a)
+      .def_static("from_bytes", [](const py::bytes& data, const std::string& dtype, int threads, const std::string& isa,
+                       const std::string& kv_dtype) {
+        const ModelOptions options{dtype_of(dtype), threads, isa, kv_type_of(kv_dtype)};
         const std::span<const std::byte> bytes = bytes_of(data);
         const Away away;
         return owned(new Model(bytes, options), &destroy);
-      }, "data"_a, "dtype"_a, "threads"_a, "isa"_a)
+      }, "data"_a, "dtype"_a, "threads"_a, "isa"_a, "kv_dtype"_a)
       .def_property_readonly("checkpoint", [](const Model& model) { return checkpoint_dict(model.checkpoint(), model.file_bytes()); })
       .def_property_readonly("dtype", [](const Model& model) { return std::string(dtype_name(model.weights().dtype)); })
       .def_property_readonly("isa", [](const Model& model) { return std::string(model.kernels().name); })
       .def_property_readonly("threads", [](Model& model) { return model.pool().threads(); })
       .def_property_readonly("bytes_per_token", [](const Model& model) { return model.weights().bytes_per_token(); })
       .def_property_readonly("weight_bytes", [](const Model& model) { return model.weights().owned_bytes(); })
+      .def_property_readonly("kv_dtype", [](const Model& model) { return kv_type_name(model.kv_layout().type); })
       .def_property_readonly("kv_bytes_per_position", [](const Model& model) {
-        return KvLayout(model.config()).block_size() * sizeof(float) / kBlockPositions;
+        return model.kv_layout().block_bytes() / kBlockPositions;
       });
 
   py::class_<Request, std::shared_ptr<Request>>(m, "Request", "One generation under way.")

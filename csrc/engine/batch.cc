@@ -7,10 +7,10 @@
 namespace tinyzh {
 
 Batch::Batch(std::shared_ptr<Model> model, size_t streams)
-    : model_(std::move(model)), forward_(model_->weights(), model_->kernels(), model_->pool()) {
+    : model_(std::move(model)), forward_(model_->weights(), model_->kv_layout().type, model_->kernels(), model_->pool()) {
   if (streams < 1 || streams > kMaxStreams)
     fail(Code::invalid_argument, "streams is ", streams, ": expected 1 to ", kMaxStreams);
-  for (size_t i = 0; i < streams; ++i) caches_.emplace_back(model_->config());
+  for (size_t i = 0; i < streams; ++i) caches_.emplace_back(model_->kv_layout());
 }
 
 void Batch::prefill(std::span<const int32_t> tokens) {

@@ -55,7 +55,7 @@ Engine::Engine(std::shared_ptr<Model> model, Vocabulary vocabulary, size_t queue
     : model_(std::move(model)),
       vocabulary_(std::move(vocabulary)),
       queue_limit_(queue_limit),
-      forward_(model_->weights(), model_->kernels(), model_->pool()) {
+      forward_(model_->weights(), model_->kv_layout().type, model_->kernels(), model_->pool()) {
   if (vocabulary_.size() != 0 && vocabulary_.size() != model_->config().vocab_size)
     fail(Code::tokenizer, "the tokenizer has ", vocabulary_.size(), " pieces, the model's vocabulary ",
          model_->config().vocab_size);
@@ -160,7 +160,7 @@ void Engine::generate(Request& request) {
   const RequestOptions& options = request.options();
   const Config& config = model_->config();
   request.start();
-  KvCache cache(config);
+  KvCache cache(model_->kv_layout());
   Sampler sampler(options.sampling, model_->kernels(), config.vocab_size, options.prompt);
   BadWords bad_words(options.bad_words, vocabulary_);
   TextStream text(vocabulary_, options);
@@ -214,7 +214,7 @@ void Engine::evaluate(std::span<const int32_t> ids,
   check_tokens(ids);
   if (ids.size() > static_cast<size_t>(config.seq_len))
     fail(Code::context_full, ids.size(), " tokens do not fit the model's context of ", config.seq_len);
-  KvCache cache(config);
+  KvCache cache(model_->kv_layout());
   const auto vocab = static_cast<size_t>(config.vocab_size);
   std::vector<float> logits(std::min(ids.size(), Forward::kMaxRows) * vocab);
   std::vector<Row> rows;

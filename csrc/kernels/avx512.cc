@@ -189,7 +189,8 @@ const Kernels kAvx512Kernels = {
     .swiglu = G::swiglu,
     .add = G::add,
     .rope = G::rope,
-    .attention = G::attention,
+    .attention = {G::attention<float>, G::attention<uint16_t>, G::attention<int8_t>},
+    .narrow = G::narrow,
     .exp_shifted = G::exp_shifted,
 };
 

@@ -5,6 +5,7 @@
 #include "base/aligned.h"
 #include "base/error.h"
 #include "base/fp_env.h"
+#include "base/half.h"
 #include "kernels/cpu.h"
 #include "kernels/kernels.h"
 
@@ -87,8 +88,14 @@ bool agrees_with_scalar(const Kernels& candidate) {
   std::vector<Q4Group> groups(kPanels * 2);
   for (size_t i = 0; i < groups.size() * sizeof(Q4Group); ++i)
     reinterpret_cast<uint8_t*>(groups.data())[i] = static_cast<uint8_t>(i * 37 % 251 & 0x7B);  // no fp16 infinity
-  const float* blocks[kBlocks];
-  for (size_t b = 0; b < kBlocks; ++b) blocks[b] = cache.data() + b * kHeadSize * 2 * kBlockPositions;
+  const std::byte* blocks[kBlocks];
+  for (size_t b = 0; b < kBlocks; ++b)
+    blocks[b] = reinterpret_cast<const std::byte*>(cache.data() + b * kHeadSize * 2 * kBlockPositions);
+  std::vector<uint16_t> halves(cache.size());
+  for (size_t i = 0; i < halves.size(); ++i) halves[i] = to_half(cache[i]);
+  const std::byte* half_blocks[kBlocks];
+  for (size_t b = 0; b < kBlocks; ++b)
+    half_blocks[b] = reinterpret_cast<const std::byte*>(halves.data() + b * kHeadSize * 2 * kBlockPositions);
 
   auto run = [&](const Kernels& k) {
     std::vector<float> results;
@@ -128,8 +135,17 @@ bool agrees_with_scalar(const Kernels& candidate) {
     k.exp_shifted(row.data(), kCols, 1.5f);
     take(row);
     std::vector<float> head(kHeadSize), scores(kBlocks * kBlockPositions);
-    k.attention(head.data(), q.data(), {blocks, 0, kHeadSize * kBlockPositions, kHeadSize, kPositions}, scores.data());
-    take(head);
+    for (KvType type : {KvType::float32, KvType::float16, KvType::int8}) {
+      // int8 takes its bytes and scales from the floats: any bytes will do, and scales are floats.
+      const std::byte* const* table = type == KvType::float16 ? half_blocks : blocks;
+      const size_t size = type == KvType::float32 ? 4 : type == KvType::float16 ? 2 : 1;
+      const AttentionHead of{table, 0, kHeadSize * kBlockPositions * size, 0, 64, kHeadSize, kPositions};
+      k.attention[static_cast<size_t>(type)](head.data(), q.data(), of, scores.data());
+      take(head);
+    }
+    std::vector<uint16_t> narrowed(kCols);
+    k.narrow(narrowed.data(), x.data(), kCols);
+    take({narrowed.begin(), narrowed.end()});
     k.rope(head.data(), w.data(), w.data() + kHeadSize, 42, 2);  // 42: no whole vectors
     take(head);
     return results;

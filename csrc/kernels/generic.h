@@ -227,14 +227,28 @@ struct Generic {
 
   // ---- attention -------------------------------------------------------------------------------
 
+  static void narrow(uint16_t* out, const float* x, size_t n) {
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) Lanes::load(x + i).store_half(out + i);
+    for (; i < n; ++i) out[i] = to_half(x[i]);
+  }
+
+  // One algorithm for all types of a cache; Lanes::load widens.
+  template <class T>
+  static inline const T* at(const std::byte* block, size_t offset) {
+    return reinterpret_cast<const T*>(block + offset);
+  }
+  template <class T>
+  static constexpr bool kScaled = sizeof(T) == 1;
+
   // N blocks of scores at once: 2 N independent sums.
-  template <int N>
+  template <class T, int N>
   static inline float score_blocks(float* scores, const float* q, const AttentionHead& head, size_t block,
                                    float scale, float largest) {
-    const float* keys[N];
+    const T* keys[N];
     Lanes acc[N][2];
     for (int j = 0; j < N; ++j) {
-      keys[j] = head.blocks[block + j] + head.key_offset;
+      keys[j] = at<T>(head.blocks[block + j], head.keys);
       acc[j][0] = acc[j][1] = Lanes::splat(0);
     }
     for (size_t d = 0; d < head.head_size; ++d) {
@@ -249,7 +263,10 @@ struct Generic {
         const size_t first = (block + j) * kBlockPositions + half * 8;
         if (first >= head.positions) break;
         const size_t n = head.positions - first < 8 ? head.positions - first : 8;
-        const Lanes s = acc[j][half] * Lanes::splat(scale);
+        Lanes s = acc[j][half];
+        if constexpr (kScaled<T>)
+          s = s * Lanes::load(at<float>(head.blocks[block + j], head.key_scales) + half * 8);
+        s = s * Lanes::splat(scale);
         s.store(scores + first);
         for (size_t i = 0; i < n; ++i) {
           const float value = scores[first + i];
@@ -260,13 +277,13 @@ struct Generic {
   }
 
   // N vectors of the output at once, over all positions.
-  template <int N>
+  template <class T, int N>
   static inline void mix_values(float* out, const float* p, const AttentionHead& head, size_t d, size_t last) {
     const size_t row = padded8(head.head_size);
     Lanes acc[N];
     for (int j = 0; j < N; ++j) acc[j] = Lanes::splat(0);
     for (size_t t = 0; t < head.positions; ++t) {
-      const float* v = head.blocks[t / kBlockPositions] + head.value_offset + t % kBlockPositions * row + d;
+      const T* v = at<T>(head.blocks[t / kBlockPositions], head.values) + t % kBlockPositions * row + d;
       const Lanes pt = Lanes::splat(p[t]);
       for (int j = 0; j < N; ++j) acc[j] = fma(pt, Lanes::load(v + 8 * j), acc[j]);
     }
@@ -276,24 +293,30 @@ struct Generic {
     }
   }
 
+  template <class T>
   static void attention(float* out, const float* q, const AttentionHead& head, float* scores) {
     const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(head.head_size));
     const size_t blocks = (head.positions + kBlockPositions - 1) / kBlockPositions;
     float largest = -__builtin_inff();
     size_t b = 0;
-    for (; b + 4 <= blocks; b += 4) largest = score_blocks<4>(scores, q, head, b, scale, largest);
-    for (; b < blocks; ++b) largest = score_blocks<1>(scores, q, head, b, scale, largest);
+    for (; b + 4 <= blocks; b += 4) largest = score_blocks<T, 4>(scores, q, head, b, scale, largest);
+    for (; b < blocks; ++b) largest = score_blocks<T, 1>(scores, q, head, b, scale, largest);
 
     Lanes total = Lanes::splat(0);
     each8(head.positions, [&](size_t i, size_t m) {
-      store(exp(load(scores + i, m) - Lanes::splat(largest)), scores + i, m);
+      const Lanes p = exp(load(scores + i, m) - Lanes::splat(largest));
+      store(p, scores + i, m);
       total = total + load(scores + i, m);
+      if constexpr (kScaled<T>) {
+        const float* scales = at<float>(head.blocks[i / kBlockPositions], head.value_scales) + i % kBlockPositions;
+        store(p * load(scales, m), scores + i, m);
+      }
     });
     const size_t size = head.head_size;
     size_t d = 0;
-    for (; d + 64 <= size; d += 64) mix_values<8>(out, scores, head, d, size);
-    for (; d + 16 <= size; d += 16) mix_values<2>(out, scores, head, d, size);
-    for (; d < size; d += 8) mix_values<1>(out, scores, head, d, size);
+    for (; d + 64 <= size; d += 64) mix_values<T, 8>(out, scores, head, d, size);
+    for (; d + 16 <= size; d += 16) mix_values<T, 2>(out, scores, head, d, size);
+    for (; d < size; d += 8) mix_values<T, 1>(out, scores, head, d, size);
 
     const Lanes denominator = Lanes::splat(sum(total));
     each8(size, [&](size_t i, size_t m) { store(load(out + i, m) / denominator, out + i, m); });

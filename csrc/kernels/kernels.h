@@ -10,9 +10,10 @@
 //                       segments added in order by acc = fma(scale, sum, acc), then acc * scale(x).
 //   dot product, int4   the same over groups of 32 columns, the sum being sum(q x) - zero / 16 * sum(x), exact
 //                       (quant/q4.h).
-//   attention           a score adds q[d] * k[d] for d = 0, 1, ... by fused multiply-adds; the output
-//                       adds p[t] * v[t] for t = 0, 1, ... in the same way; p is divided by its sum
-//                       at the very end.
+//   attention           a score adds q[d] * k[d] for d = 0, 1, ... by fused multiply-adds, then is
+//                       multiplied by the key's scale (int8 only), then by 1 / sqrt(head_size); the
+//                       output adds p[t] * v[t] for t = 0, 1, ... in the same way, with p[t] multiplied by
+//                       the value's scale before (int8 only); it is divided by the sum of p at the very end.
 //
 // exp is ours (lanes.h).  Nothing depends on how many rows are computed together.
 #pragma once
@@ -76,14 +77,19 @@ struct Q8Rows {
   size_t stride;         // a multiple of 32
 };
 
-// The keys and values of one head, block after block.
-// Keys lie transposed so that 16 positions are side by side: (head_size, 16); values are (16, padded8(head_size)).
+// How keys and values are stored.  fp16 and int8 are always read as they were stored, also by the pass that
+// stores them.
+enum class KvType { float32, float16, int8 };
+inline constexpr size_t kKvTypes = 3;
+
+// The keys and values of one head, block after block.  Keys lie transposed so that 16 positions are side by
+// side: (head_size, 16); values are (16, padded8(head_size)); int8 has a scale for each position of both.
 struct AttentionHead {
-  const float* const* blocks;  // table of the sequence's blocks
-  size_t key_offset;           // of this layer and head inside a block, in floats
-  size_t value_offset;
+  const std::byte* const* blocks;    // table of the sequence's blocks
+  size_t keys, values;               // of this layer and head inside a block, in bytes
+  size_t key_scales, value_scales;   // int8: (16) fp32 each
   size_t head_size;
-  size_t positions;            // how many are visible, at least 1
+  size_t positions;                  // how many are visible, at least 1
 };
 
 struct Kernels {
@@ -116,7 +122,11 @@ struct Kernels {
 
   // out (head_size) = softmax(q . K / sqrt(head_size)) V.  scores: scratch for `positions` rounded up
   // to whole blocks.
-  void (*attention)(float* out, const float* q, const AttentionHead& head, float* scores);
+  using Attention = void(float* out, const float* q, const AttentionHead& head, float* scores);
+  Attention* attention[kKvTypes];
+
+  // To fp16, rounded half to even.
+  void (*narrow)(uint16_t* out, const float* x, size_t n);
 
   // x[i] = exp(x[i] - shift).
   void (*exp_shifted)(float* x, size_t n, float shift);

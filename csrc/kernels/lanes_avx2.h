@@ -27,8 +27,17 @@ struct Lanes {
 
   static Lanes splat(float x) { return {_mm256_set1_ps(x)}; }
   static Lanes load(const float* p) { return {_mm256_loadu_ps(p)}; }
+  static Lanes load(const uint16_t* p) {  // fp16
+    return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+  }
+  static Lanes load(const int8_t* p) {
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
+  }
   static Lanes load(const float* p, size_t n) { return {_mm256_maskload_ps(p, first_lanes(n))}; }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
+  void store_half(uint16_t* p) const {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  }
   void store(float* p, size_t n) const { _mm256_maskstore_ps(p, first_lanes(n), v); }
 
   static Lanes pow2_of_magic(Lanes t) {

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/half.h"
+
 namespace tinyzh::scalar {
 
 struct Lanes {
@@ -18,6 +20,16 @@ struct Lanes {
     for (int i = 0; i < 8; ++i) a.v[i] = p[i];
     return a;
   }
+  static Lanes load(const uint16_t* p) {  // fp16
+    Lanes a;
+    for (int i = 0; i < 8; ++i) a.v[i] = from_half(p[i]);
+    return a;
+  }
+  static Lanes load(const int8_t* p) {
+    Lanes a;
+    for (int i = 0; i < 8; ++i) a.v[i] = static_cast<float>(p[i]);
+    return a;
+  }
   static Lanes load(const float* p, size_t n) {  // the first n < 8, then zeros
     Lanes a = splat(0);
     for (size_t i = 0; i < n; ++i) a.v[i] = p[i];
@@ -25,6 +37,9 @@ struct Lanes {
   }
   void store(float* p) const {
     for (int i = 0; i < 8; ++i) p[i] = v[i];
+  }
+  void store_half(uint16_t* p) const {
+    for (int i = 0; i < 8; ++i) p[i] = to_half(v[i]);
   }
   void store(float* p, size_t n) const {
     for (size_t i = 0; i < n; ++i) p[i] = v[i];

@@ -34,8 +34,15 @@ void Forward::Activation::resize(size_t rows, size_t width) {
   scales = AlignedBuffer<float>(rows);
 }
 
-Forward::Forward(const Weights& weights, const Kernels& kernels, ThreadPool& pool)
-    : w_(weights), kernels_(kernels), pool_(pool), layout_(weights.config), rope_(weights.config), scores_(pool.threads()) {}
+Forward::Forward(const Weights& weights, KvType kv_type, const Kernels& kernels, ThreadPool& pool)
+    : w_(weights),
+      kernels_(kernels),
+      pool_(pool),
+      layout_(weights.config, kv_type),
+      rope_(weights.config),
+      scores_(pool.threads()) {
+  for (size_t i = 0; i < pool.threads(); ++i) kv_scratch_.emplace_back(KvCache::scratch_floats(layout_.head_size));
+}
 
 void Forward::run(std::span<const Row> rows, float* logits, const Observer& observer) {
   if (rows.empty()) return;
@@ -79,12 +86,13 @@ void Forward::build() {
     add_stage(B, [this, &layer, l](size_t b, size_t) { residual_norm(b, layer.rms_att, l > 0, b); },
               {named("x", n, x_.data(), B, D), named("att_norm", n, normed_.f32.data(), B, D)});
     add_products(normed_, {{&layer.wq, q_.data()}, {&layer.wk, k_.data()}, {&layer.wv, v_.data()}}, B);
-    add_stage(B, [=, this](size_t b, size_t) {
+    add_stage(B, [=, this](size_t b, size_t worker) {
       const Row& row = rows_[b];
       const float *cos = rope_.cos(row.position), *sin = rope_.sin(row.position);
       kernels_.rope(q_.data() + b * D, cos, sin, layout_.head_size, heads);
       kernels_.rope(k_.data() + b * kv_dim, cos, sin, layout_.head_size, layout_.kv_heads);
-      row.cache->store(l, row.position, k_.data() + b * kv_dim, v_.data() + b * kv_dim);
+      row.cache->store(kernels_, l, row.position, k_.data() + b * kv_dim, v_.data() + b * kv_dim,
+                       kv_scratch_[worker].data());
     }, {named("q", n, q_.data(), B, D), named("k", n, k_.data(), B, kv_dim), named("v", n, v_.data(), B, kv_dim)});
     add_stage(B * heads, [this, l, heads](size_t i, size_t worker) { attend(l, i / heads, i % heads, worker); },
               {named("att", n, att_.f32.data(), B, D)});
@@ -184,11 +192,10 @@ void Forward::quantise(Activation& a, size_t b) const {
 void Forward::attend(size_t layer, size_t b, size_t head, size_t worker) {
   const Row& row = rows_[b];
   const size_t kv_head = head * layout_.kv_heads / w_.config.n_heads, offset = head * layout_.head_size;
-  const AttentionHead keys_and_values{row.cache->table(), layout_.key_offset(layer, kv_head),
-                                      layout_.value_offset(layer, kv_head), layout_.head_size,
-                                      static_cast<size_t>(row.position) + 1};
-  kernels_.attention(att_.row(b) + offset, q_.data() + b * w_.config.dim + offset, keys_and_values,
-                     scores_[worker].data());
+  const AttentionHead keys_and_values =
+      layout_.head(row.cache->table(), layer, kv_head, static_cast<size_t>(row.position) + 1);
+  kernels_.attention[static_cast<size_t>(layout_.type)](
+      att_.row(b) + offset, q_.data() + b * w_.config.dim + offset, keys_and_values, scores_[worker].data());
 }
 
 void Forward::reserve(std::span<const Row> rows) {

@@ -37,7 +37,7 @@ class Forward {
  public:
   static constexpr size_t kMaxRows = 256;  // rows of one pass
 
-  Forward(const Weights& weights, const Kernels& kernels, ThreadPool& pool);
+  Forward(const Weights& weights, KvType kv_type, const Kernels& kernels, ThreadPool& pool);
   Forward(const Forward&) = delete;  // the stages point into it
   Forward& operator=(const Forward&) = delete;
 
@@ -101,6 +101,7 @@ class Forward {
   Activation gate_;             // (rows, hidden_dim)
   AlignedBuffer<float> up_;     // (rows, hidden_dim)
   std::vector<AlignedBuffer<float>> scores_;  // per worker: (positions)
+  std::vector<AlignedBuffer<float>> kv_scratch_;  // per worker: what KvCache::store needs
 };
 
 }  // namespace tinyzh

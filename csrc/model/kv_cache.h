@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string_view>
 #include <vector>
 
 #include "base/aligned.h"
@@ -11,56 +12,50 @@
 
 namespace tinyzh {
 
-// Where things lie inside a block:
-//   for each layer and kv head: keys (head_size, kBlockPositions), values (kBlockPositions, padded8(head_size)).
+std::string_view kv_type_name(KvType type);
+
+// Where things lie inside a block, in bytes.  For each layer and kv head: keys (head_size, kBlockPositions),
+// values (kBlockPositions, padded8(head_size)) and, for int8, the scales of keys and of values
+// (kBlockPositions) fp32; each of the pieces begins at a multiple of 64.
 struct KvLayout {
-  explicit KvLayout(const Config& config)
-      : head_size(static_cast<size_t>(config.head_size())),
-        kv_heads(static_cast<size_t>(config.n_kv_heads)),
-        layers(static_cast<size_t>(config.n_layers)) {}
+  KvLayout(const Config& config, KvType type);
 
-  size_t key_size() const { return head_size * kBlockPositions; }
-  size_t value_size() const { return kBlockPositions * padded8(head_size); }
-  size_t key_offset(size_t layer, size_t head) const { return (layer * kv_heads + head) * (key_size() + value_size()); }
-  size_t value_offset(size_t layer, size_t head) const { return key_offset(layer, head) + key_size(); }
-  size_t block_size() const { return layers * kv_heads * (key_size() + value_size()); }  // floats
+  AttentionHead head(const std::byte* const* blocks, size_t layer, size_t kv_head, size_t positions) const {
+    const size_t keys = (layer * kv_heads + kv_head) * stride, values = keys + value_offset;
+    return {blocks, keys, values, keys + scale_offset, keys + scale_offset + kBlockPositions * sizeof(float), head_size, positions};
+  }
+  size_t block_bytes() const { return layers * kv_heads * stride; }
 
+  KvType type;
   size_t head_size, kv_heads, layers;
+  size_t value_offset, scale_offset, stride;  // from the keys of a head to its values, its scales, the next head
 };
 
 class KvCache {
  public:
-  explicit KvCache(const Config& config) : layout_(config) {}
+  explicit KvCache(const KvLayout& layout) : layout_(layout) {}
 
   const KvLayout& layout() const { return layout_; }
   // Makes room for positions 0 ... positions - 1; throws std::bad_alloc.
   void reserve(size_t positions) {
     while (table_.size() * kBlockPositions < positions) {
-      blocks_.emplace_back(layout_.block_size());
+      blocks_.emplace_back(layout_.block_bytes());
       table_.push_back(blocks_.back().data());
     }
   }
-  float* const* table() const { return table_.data(); }
-  size_t bytes() const { return blocks_.size() * layout_.block_size() * sizeof(float); }
+  std::byte* const* table() const { return table_.data(); }
+  size_t bytes() const { return blocks_.size() * layout_.block_bytes(); }
 
-  // Stores one position of one layer: k and v (kv_heads, head_size).
-  void store(size_t layer, size_t position, const float* k, const float* v) {
-    float* block = table_[position / kBlockPositions];
-    const size_t slot = position % kBlockPositions, padded = padded8(layout_.head_size);
-    for (size_t h = 0; h < layout_.kv_heads; ++h) {
-      float* keys = block + layout_.key_offset(layer, h) + slot;
-      float* values = block + layout_.value_offset(layer, h) + slot * padded;
-      for (size_t d = 0; d < layout_.head_size; ++d) {
-        keys[d * kBlockPositions] = k[h * layout_.head_size + d];
-        values[d] = v[h * layout_.head_size + d];
-      }
-    }
-  }
+  // Memory that store() needs for itself, for a head of this size.
+  static size_t scratch_floats(size_t head_size) { return head_size + 2 * kGroupColumns; }
+
+  // Stores one position of one layer: k and v (kv_heads, head_size), rounded to the type.
+  void store(const Kernels& kernels, size_t layer, size_t position, const float* k, const float* v, float* scratch);
 
  private:
   KvLayout layout_;
-  std::vector<AlignedBuffer<float>> blocks_;
-  std::vector<float*> table_;
+  std::vector<AlignedBuffer<std::byte>> blocks_;
+  std::vector<std::byte*> table_;
 };
 
 }  // namespace tinyzh

@@ -44,7 +44,9 @@ void Model::load(const ModelOptions& options, std::span<const std::byte> bytes, 
   const StandardFloatingPoint standard;
   checkpoint_ = parse_checkpoint(bytes, name);
   const DType own = checkpoint_.format == Format::v2 ? DType::int8 : DType::float32;
-  weights_.emplace(checkpoint_, options.dtype.value_or(own), *kernels_, pool_);
+  const DType dtype = options.dtype.value_or(own);
+  kv_type_ = options.kv_type.value_or(dtype == DType::float32 ? KvType::float32 : KvType::float16);
+  weights_.emplace(checkpoint_, dtype, *kernels_, pool_);
 }
 
 size_t Model::file_bytes() const { return file_ ? file_->bytes().size() : memory_.size(); }

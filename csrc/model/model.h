@@ -12,6 +12,7 @@
 #include "io/checkpoint.h"
 #include "io/mapped_file.h"
 #include "kernels/kernels.h"
+#include "model/kv_cache.h"
 #include "model/weights.h"
 
 namespace tinyzh {
@@ -20,6 +21,7 @@ struct ModelOptions {
   std::optional<DType> dtype;  // none: the file's own precision
   int threads = 0;             // 0: TINYZH_THREADS, else default_threads()
   std::string isa;             // empty: TINYZH_ISA, else the best that works
+  std::optional<KvType> kv_type = std::nullopt;  // none: float32 with float32 weights, else float16
 };
 
 class Model {
@@ -36,6 +38,7 @@ class Model {
   const Weights& weights() const { return *weights_; }
   const Kernels& kernels() const { return *kernels_; }
   ThreadPool& pool() { return pool_; }
+  KvLayout kv_layout() const { return {config(), kv_type_}; }
   size_t file_bytes() const;
 
   // Throws Error(Code::checkpoint) when the file has been cut short since it was opened.
@@ -45,6 +48,7 @@ class Model {
   void load(const ModelOptions& options, std::span<const std::byte> bytes, std::string_view name);
 
   const Kernels* kernels_;
+  KvType kv_type_ = KvType::float32;
   ThreadPool pool_;
   std::optional<MappedFile> file_;
   AlignedBuffer<std::byte> memory_;

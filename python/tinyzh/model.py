@@ -60,6 +60,8 @@ class Model:
         tokenizer: a tokenizer, or the path of one; None: found beside the checkpoint; False: none
             (prompts are token ids then, and generations have ids but no text).
         dtype: ``auto`` keeps the file's own precision; ``float32``; ``int8``; ``int4``.
+        kv_dtype: how keys and values of earlier positions are kept: ``float32``, ``float16`` or
+            ``int8``; ``auto`` is float32 with float32 weights, else float16.
         threads: threads of one computation, from 1 to 256; None: TINYZH_THREADS, else the physical
             cores that this process may use.
         device: ``cpu``.
@@ -81,6 +83,7 @@ class Model:
         *,
         tokenizer: Tokenizer | str | os.PathLike[str] | Literal[False] | None = None,
         dtype: str = "auto",
+        kv_dtype: str = "auto",
         threads: int | None = None,
         device: str = "cpu",
         queue_limit: int = 1024,
@@ -92,6 +95,10 @@ class Model:
         queue_limit = checked_integer("queue_limit", queue_limit, 1, _MAX_QUEUE)
         if not isinstance(dtype, str):
             raise InvalidArgument(f"dtype is {dtype!r:.100}: expected auto, float32, int8 or int4")
+        if not isinstance(kv_dtype, str):
+            raise InvalidArgument(
+                f"kv_dtype is {kv_dtype!r:.100}: expected auto, float32, float16 or int8"
+            )
         if path is not None and not isinstance(path, (str, os.PathLike, bytes)):
             raise InvalidArgument(f"path is {path!r:.100}: expected a path, bytes or None")
         if path is None:
@@ -99,12 +106,12 @@ class Model:
             tokenizer = _DATA / "story.tokenizer.bin" if tokenizer is None else tokenizer
         if isinstance(path, bytes):
             self._path: Path | None = None
-            self._core = _core.Model.from_bytes(path, dtype, threads or 0, "")
+            self._core = _core.Model.from_bytes(path, dtype, threads or 0, "", kv_dtype)
         else:
             self._path = Path(path)
             if not self._path.exists():
                 raise FileMissing(f"{self._path}: no such file")
-            self._core = _core.Model(os.fsencode(self._path), dtype, threads or 0, "")
+            self._core = _core.Model(os.fsencode(self._path), dtype, threads or 0, "", kv_dtype)
         self._checkpoint = self._core.checkpoint
         self._config = Config.from_checkpoint(self._checkpoint)
         self._tokenizer = self._find_tokenizer(tokenizer)
@@ -366,6 +373,11 @@ class Model:
     def dtype(self) -> str:
         """``float32``, ``int8`` or ``int4``: how the weights are held."""
         return self._core.dtype
+
+    @property
+    def kv_dtype(self) -> str:
+        """``float32``, ``float16`` or ``int8``: how keys and values are kept."""
+        return self._core.kv_dtype
 
     @property
     def parameters(self) -> int:

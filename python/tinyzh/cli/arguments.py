@@ -134,6 +134,14 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, compute: bool = True
         ),
     )
     group.add_argument(
+        "--kv-dtype",
+        default="auto",
+        help=both(
+            "of keys and values: float32, float16 or int8; auto (default): as the weights need it",
+            "键值缓存的精度：float32、float16 或 int8；auto（默认）随权重而定",
+        ),
+    )
+    group.add_argument(
         "--threads",
         type=whole_number(1, 256),
         metavar="N",
@@ -149,7 +157,13 @@ def open_model(args: argparse.Namespace) -> Model:
     from ..model import Model
 
     try:
-        return Model(args.model, tokenizer=args.tokenizer, dtype=args.dtype, threads=args.threads)
+        return Model(
+            args.model,
+            tokenizer=args.tokenizer,
+            dtype=args.dtype,
+            kv_dtype=args.kv_dtype,
+            threads=args.threads,
+        )
     except TokenizerError as error:
         raise for_command_line(error) from None
 

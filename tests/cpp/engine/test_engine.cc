@@ -23,8 +23,8 @@ namespace {
 
 // The loop of Engine::generate by hand: prompt one token at a time, then sample and feed back.
 std::vector<int32_t> by_hand(Model& model, const RequestOptions& options) {
-  Forward forward(model.weights(), model.kernels(), model.pool());
-  KvCache cache(model.config());
+  Forward forward(model.weights(), model.kv_layout().type, model.kernels(), model.pool());
+  KvCache cache(model.kv_layout());
   Sampler sampler(options.sampling, model.kernels(), model.config().vocab_size, options.prompt);
   std::vector<float> logits(static_cast<size_t>(model.config().vocab_size));
   std::vector<int32_t> tokens;

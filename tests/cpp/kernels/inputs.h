@@ -106,7 +106,7 @@ struct Head {
           else if (hidden) v[d] = not_a_number;
       }
     }
-    for (const std::vector<float>& block : blocks) table.push_back(block.data());
+    for (const std::vector<float>& block : blocks) table.push_back(reinterpret_cast<const std::byte*>(block.data()));
   }
   float key(size_t t, size_t d) const { return blocks[t / kBlockPositions][d * kBlockPositions + t % kBlockPositions]; }
   float value(size_t t, size_t d) const {
@@ -114,7 +114,8 @@ struct Head {
   }
   std::vector<float> attend(const Kernels& k) const {
     std::vector<float> out(head_size), scores(blocks.size() * kBlockPositions);
-    k.attention(out.data(), q.data(), {table.data(), 0, head_size * kBlockPositions, head_size, positions}, scores.data());
+    const AttentionHead head{table.data(), 0, head_size * kBlockPositions * sizeof(float), 0, 0, head_size, positions};
+    k.attention[static_cast<size_t>(KvType::float32)](out.data(), q.data(), head, scores.data());
     return out;
   }
 
@@ -122,7 +123,7 @@ struct Head {
   size_t head_size, positions, row;
   std::vector<float> q;
   std::vector<std::vector<float>> blocks;
-  std::vector<const float*> table;
+  std::vector<const std::byte*> table;
 };
 
 // Rows of int8 activations, complete with sums and padding.

@@ -170,9 +170,27 @@ TEST_CASE("dispatch: the self-check refuses a table with any one function wrong"
         };
       }),
       scalar_but([](Kernels& t) {
-        t.attention = [](float* out, const float* q, const AttentionHead& head, float* scores) {
-          kScalarKernels.attention(out, q, head, scores);
+        t.attention[0] = [](float* out, const float* q, const AttentionHead& head, float* scores) {
+          kScalarKernels.attention[0](out, q, head, scores);
           if (head.head_size > 64) nudge(out[64]);
+        };
+      }),
+      scalar_but([](Kernels& t) {
+        t.attention[1] = [](float* out, const float* q, const AttentionHead& head, float* scores) {
+          kScalarKernels.attention[1](out, q, head, scores);
+          if (head.head_size > 64) nudge(out[64]);
+        };
+      }),
+      scalar_but([](Kernels& t) {
+        t.attention[2] = [](float* out, const float* q, const AttentionHead& head, float* scores) {
+          kScalarKernels.attention[2](out, q, head, scores);
+          if (head.head_size > 64) nudge(out[64]);
+        };
+      }),
+      scalar_but([](Kernels& t) {
+        t.narrow = [](uint16_t* out, const float* x, size_t n) {
+          kScalarKernels.narrow(out, x, n);
+          out[n - 1] ^= 1;
         };
       }),
       scalar_but([](Kernels& t) {

@@ -50,8 +50,8 @@ inline std::vector<int32_t> random_tokens(const Config& config, size_t n, uint32
 // Logits of every token of a sequence (n, vocab_size), computed in passes of `cut` tokens.
 inline std::vector<float> logits_of(Model& model, const std::vector<int32_t>& tokens, size_t cut = 1) {
   const auto vocab = static_cast<size_t>(model.config().vocab_size);
-  Forward forward(model.weights(), model.kernels(), model.pool());
-  KvCache cache(model.config());
+  Forward forward(model.weights(), model.kv_layout().type, model.kernels(), model.pool());
+  KvCache cache(model.kv_layout());
   std::vector<float> logits(tokens.size() * vocab);
   for (size_t first = 0; first < tokens.size(); first += cut) {
     std::vector<Row> rows;

@@ -170,10 +170,10 @@ TEST_CASE("forward: rows of several sequences mixed in one pass, in any order") 
     std::vector<Sequence> sequences;
     for (uint32_t s = 0; s < 4; ++s) {
       const std::vector<int32_t> tokens = random_tokens(variant.config, 10 + 13 * s, 10 + s);
-      sequences.push_back({tokens, logits_of(*model, tokens), KvCache(variant.config)});
+      sequences.push_back({tokens, logits_of(*model, tokens), KvCache(model->kv_layout())});
     }
     std::mt19937 random(5);
-    Forward forward(model->weights(), model->kernels(), model->pool());
+    Forward forward(model->weights(), model->kv_layout().type, model->kernels(), model->pool());
     bool more = true;
     while (more) {
       struct Asked {
@@ -244,8 +244,8 @@ TEST_CASE("forward: logits only of the rows that want them; a pass without any s
   const auto vocab = static_cast<size_t>(variant.config.vocab_size);
   const std::vector<int32_t> tokens = random_tokens(variant.config, 9);
   const std::vector<float> expected = logits_of(*model, tokens);
-  Forward forward(model->weights(), model->kernels(), model->pool());
-  KvCache cache(variant.config);
+  Forward forward(model->weights(), model->kv_layout().type, model->kernels(), model->pool());
+  KvCache cache(model->kv_layout());
   std::vector<Row> rows;
   for (size_t i = 0; i + 1 < tokens.size(); ++i) rows.push_back({tokens[i], static_cast<int32_t>(i), &cache, false});
   forward.run(rows, nullptr);
@@ -259,8 +259,8 @@ TEST_CASE("forward: logits only of the rows that want them; a pass without any s
 TEST_CASE("forward: an observer sees every named intermediate, and the logits as they are given") {
   const Variant variant = variants()[0];
   const auto model = variant.open(2, "");
-  Forward forward(model->weights(), model->kernels(), model->pool());
-  KvCache cache(variant.config);
+  Forward forward(model->weights(), model->kv_layout().type, model->kernels(), model->pool());
+  KvCache cache(model->kv_layout());
   const std::vector<Row> rows = {{3, 0, &cache, false}, {4, 1, &cache, true}};
   std::vector<float> logits(static_cast<size_t>(variant.config.vocab_size)), seen;
   std::map<std::string, int> count;
