@@ -51,17 +51,17 @@ def tell(tiny_path: Path) -> Teller:
 @pytest.fixture(scope="session")
 def real() -> Callable[..., tinyzh.Model]:
     """``real("stories260K.bin")`` opens a real model, or skips the test where it is not."""
-    opened: dict[tuple[str, str], tinyzh.Model] = {}
+    opened: dict[tuple[str, str, str], tinyzh.Model] = {}
 
-    def open_real(name: str, dtype: str = "auto") -> tinyzh.Model:
+    def open_real(name: str, dtype: str = "auto", kv_dtype: str = "auto") -> tinyzh.Model:
         path = REAL_MODELS / name
         if not path.exists():
             pytest.skip(f"{name} is not in {REAL_MODELS}")
-        if (name, dtype) not in opened:
+        if (name, dtype, kv_dtype) not in opened:
             tokenizer = "poem_zh_tok2048.bin" if name.startswith("poem") else "tok512.bin"
-            opened[name, dtype] = tinyzh.Model(
-                path, dtype=dtype, tokenizer=path.with_name(tokenizer)
+            opened[name, dtype, kv_dtype] = tinyzh.Model(
+                path, dtype=dtype, kv_dtype=kv_dtype, tokenizer=path.with_name(tokenizer)
             )
-        return opened[name, dtype]
+        return opened[name, dtype, kv_dtype]
 
     return open_real

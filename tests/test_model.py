@@ -188,9 +188,7 @@ def test_wrong_threads(tiny_path: Path, threads: Any) -> None:
 
 @pytest.mark.parametrize("dtype", ["int3", "fp16", ""])
 def test_a_wrong_dtype(tiny_path: Path, dtype: str) -> None:
-    with pytest.raises(
-        InvalidArgument, match=rf"dtype is '{dtype}': .*auto, float32"
-    ):
+    with pytest.raises(InvalidArgument, match=rf"dtype is '{dtype}': .*auto, float32"):
         Model(tiny_path, dtype=dtype)
 
 

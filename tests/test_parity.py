@@ -49,8 +49,8 @@ def some_ids(shape: Shape, seed: int = 1) -> list[int]:
     return [int(i) for i in random.integers(0, shape.vocab_size, shape.seq_len)]
 
 
-def open_model(data: bytes, dtype: str = "auto") -> tinyzh.Model:
-    return tinyzh.Model(data, tokenizer=False, dtype=dtype)
+def open_model(data: bytes, dtype: str = "auto", kv_dtype: str = "auto") -> tinyzh.Model:
+    return tinyzh.Model(data, tokenizer=False, dtype=dtype, kv_dtype=kv_dtype)
 
 
 def assert_close(found: np.ndarray, expected: np.ndarray, tolerance: float, what: str) -> None:
@@ -98,7 +98,7 @@ def test_v2_as_int8(shape: Shape, group: int) -> None:
     all that follows moves a little: hence the wider tolerance."""
     tensors, ids = checkpoints.random_tensors(shape, seed=3), some_ids(shape)
     weights = checkpoints.dequantised(tensors, group)
-    model = open_model(checkpoints.v2(shape, tensors, group))
+    model = open_model(checkpoints.v2(shape, tensors, group), kv_dtype="float32")
     assert model.dtype == "int8"
     _, named = reference.forward(weights, shape, ids, int8_activations=True)
     found = model._engine.trace(ids)

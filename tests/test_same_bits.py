@@ -33,17 +33,18 @@ def shapes(draw: st.DrawFn) -> Shape:
     )
 
 
-DTYPES = st.sampled_from(["float32", "int8"])
+DTYPES = st.sampled_from(["float32", "int8", "int4"])
+KV_DTYPES = st.sampled_from(["float32", "float16", "int8"])
 
 
 @settings(deadline=None, max_examples=60)
-@given(shape=shapes(), seed=st.integers(0, 2**32 - 1), dtype=DTYPES)
-def test_threads(shape: Shape, seed: int, dtype: str) -> None:
+@given(shape=shapes(), seed=st.integers(0, 2**32 - 1), dtype=DTYPES, kv_dtype=KV_DTYPES)
+def test_threads(shape: Shape, seed: int, dtype: str, kv_dtype: str) -> None:
     data = checkpoints.v0(shape, checkpoints.random_tensors(shape, seed))
     ids = np.random.default_rng(seed).integers(0, shape.vocab_size, shape.seq_len)
     logits, stories = [], []
     for threads in (1, 2, 5):
-        with Model(data, tokenizer=False, dtype=dtype, threads=threads) as model:
+        with Model(data, tokenizer=False, dtype=dtype, kv_dtype=kv_dtype, threads=threads) as model:
             assert model.threads == threads
             logits.append(model.logits(ids).tobytes())
             story = model.generate([1], seed=seed, temperature=1.5, top_p=1.0)
@@ -54,13 +55,21 @@ def test_threads(shape: Shape, seed: int, dtype: str) -> None:
 
 
 @settings(deadline=None, max_examples=60)
-@given(shape=shapes(), seed=st.integers(0, 2**32 - 1), dtype=DTYPES, data=st.data())
-def test_all_at_once_and_a_part(shape: Shape, seed: int, dtype: str, data: st.DataObject) -> None:
+@given(
+    shape=shapes(),
+    seed=st.integers(0, 2**32 - 1),
+    dtype=DTYPES,
+    kv_dtype=KV_DTYPES,
+    data=st.data(),
+)
+def test_all_at_once_and_a_part(
+    shape: Shape, seed: int, dtype: str, kv_dtype: str, data: st.DataObject
+) -> None:
     """Logits of a prefix are the first rows; of one token after another, the last rows."""
     file = checkpoints.v0(shape, checkpoints.random_tensors(shape, seed))
     ids = [int(i) for i in np.random.default_rng(seed).integers(0, shape.vocab_size, shape.seq_len)]
     cut = data.draw(st.integers(1, len(ids)))
-    with Model(file, tokenizer=False, dtype=dtype) as model:
+    with Model(file, tokenizer=False, dtype=dtype, kv_dtype=kv_dtype) as model:
         whole = model.logits(ids)
         assert model.logits(ids[:cut]).tobytes() == whole[:cut].tobytes()
         # A generation computes the prompt as one block and then row by row.
@@ -81,12 +90,12 @@ def fnv1a(data: bytes) -> int:
 REPORT = """
 import hashlib, sys, tinyzh
 for path in sys.argv[1:]:
-    for dtype in ("float32", "int8"):
-        with tinyzh.Model(path, tokenizer=False, dtype=dtype) as model:
+    for dtype, kv in (("float32", "auto"), ("int8", "auto"), ("int4", "auto"), ("float32", "int8")):
+        with tinyzh.Model(path, tokenizer=False, dtype=dtype, kv_dtype=kv) as model:
             bits = hashlib.sha256(model.logits(range(model.config.seq_len)).tobytes()).hexdigest()
             story = model.generate([1], seed=5, temperature=1.2, top_p=0.95)
             story.wait()
-            print(dtype, model.config.dim, bits, story.token_ids)
+            print(dtype, kv, model.config.dim, bits, story.token_ids)
 print("isa", model.isa)
 """
 
@@ -130,7 +139,7 @@ def test_instruction_sets(files: list[Path]) -> None:
     assert names[-1] == "scalar"
     expected, used = report(files, "scalar")
     assert used == "scalar"
-    assert expected.count("\n") == 2 * len(files)
+    assert expected.count("\n") == 4 * len(files)
     for name in names[:-1]:
         found, used = report(files, name)
         assert used == name
