@@ -241,19 +241,32 @@ struct Generic {
   template <class T>
   static constexpr bool kScaled = sizeof(T) == 1;
 
-  // N blocks of scores at once: 2 N independent sums.
+  // A head's part of a block is a few KB, and the next block lies somewhere else: too short for the hardware to
+  // fetch ahead, so what comes next is asked for while this is being computed.
+  template <class T>
+  static inline void prefetch(const T* next, size_t done, size_t step) {
+    constexpr size_t kLine = 64 / sizeof(T);
+    if (step >= kLine)
+      for (size_t i = 0; i < step; i += kLine) __builtin_prefetch(next + done + i);
+    else if (done % kLine == 0)
+      __builtin_prefetch(next + done);
+  }
+
+  // N blocks of scores at once: 2 N independent sums.  The blocks after them are the next ones, if there are any.
   template <class T, int N>
   static inline float score_blocks(float* scores, const float* q, const AttentionHead& head, size_t block,
-                                   float scale, float largest) {
-    const T* keys[N];
+                                   size_t blocks, float scale, float largest) {
+    const T *keys[N], *next[N];
     Lanes acc[N][2];
     for (int j = 0; j < N; ++j) {
       keys[j] = at<T>(head.blocks[block + j], head.keys);
+      next[j] = at<T>(head.blocks[block + N + j < blocks ? block + N + j : block + j], head.keys);
       acc[j][0] = acc[j][1] = Lanes::splat(0);
     }
     for (size_t d = 0; d < head.head_size; ++d) {
       const Lanes qd = Lanes::splat(q[d]);
       for (int j = 0; j < N; ++j) {
+        prefetch(next[j], d * kBlockPositions, kBlockPositions);
         acc[j][0] = fma(qd, Lanes::load(keys[j] + d * kBlockPositions), acc[j][0]);
         acc[j][1] = fma(qd, Lanes::load(keys[j] + d * kBlockPositions + 8), acc[j][1]);
       }
@@ -282,10 +295,16 @@ struct Generic {
     const size_t row = padded8(head.head_size);
     Lanes acc[N];
     for (int j = 0; j < N; ++j) acc[j] = Lanes::splat(0);
-    for (size_t t = 0; t < head.positions; ++t) {
-      const T* v = at<T>(head.blocks[t / kBlockPositions], head.values) + t % kBlockPositions * row + d;
-      const Lanes pt = Lanes::splat(p[t]);
-      for (int j = 0; j < N; ++j) acc[j] = fma(pt, Lanes::load(v + 8 * j), acc[j]);
+    for (size_t first = 0; first < head.positions; first += kBlockPositions) {
+      const size_t block = first / kBlockPositions;
+      const size_t end = head.positions - first < kBlockPositions ? head.positions - first : kBlockPositions;
+      const T* v = at<T>(head.blocks[block], head.values) + d;
+      const T* next = at<T>(head.blocks[first + kBlockPositions < head.positions ? block + 1 : block], head.values) + d;
+      for (size_t t = 0; t < end; ++t) {
+        prefetch(next + t * row, 0, 8 * N);
+        const Lanes pt = Lanes::splat(p[first + t]);
+        for (int j = 0; j < N; ++j) acc[j] = fma(pt, Lanes::load(v + t * row + 8 * j), acc[j]);
+      }
     }
     for (int j = 0; j < N; ++j) {
       const size_t first = d + 8 * static_cast<size_t>(j);
@@ -299,8 +318,8 @@ struct Generic {
     const size_t blocks = (head.positions + kBlockPositions - 1) / kBlockPositions;
     float largest = -__builtin_inff();
     size_t b = 0;
-    for (; b + 4 <= blocks; b += 4) largest = score_blocks<T, 4>(scores, q, head, b, scale, largest);
-    for (; b < blocks; ++b) largest = score_blocks<T, 1>(scores, q, head, b, scale, largest);
+    for (; b + 4 <= blocks; b += 4) largest = score_blocks<T, 4>(scores, q, head, b, blocks, scale, largest);
+    for (; b < blocks; ++b) largest = score_blocks<T, 1>(scores, q, head, b, blocks, scale, largest);
 
     Lanes total = Lanes::splat(0);
     each8(head.positions, [&](size_t i, size_t m) {

@@ -16,11 +16,12 @@ size_t units(const Matrix& m) {
 // Units of one block: enough to be worth a thread's visit, little enough (a quarter of a millisecond at
 // most) to balance threads and to stop in time.
 size_t units_per_block(const Matrix& m, size_t rows) {
-  constexpr size_t kLeastWeights = 1 << 17;
+  constexpr size_t kLeastWeights = 1 << 17, kTogether = 4;  // units that kernels like to take together
   const size_t most_products = m.dtype == DType::float32 ? 1 << 23 : 1 << 25;
   const size_t per_unit = kUnit * m.cols;
   const size_t most = std::max<size_t>(1, most_products / (per_unit * rows));
-  return std::clamp<size_t>(kLeastWeights / per_unit, 1, most);
+  const size_t least = kLeastWeights / per_unit;
+  return std::clamp<size_t>((least + kTogether - 1) / kTogether * kTogether, 1, most);
 }
 
 }  // namespace
