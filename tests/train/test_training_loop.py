@@ -7,7 +7,9 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch", reason="trains; pip install 'tinyzh[train]'")
 
@@ -162,3 +164,25 @@ def test_a_pause_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
         now[0] += seconds
         clock.stop()
     assert clock.trained == 50.0 + 1.0 + 1.0 + 3.0 + 1.0
+
+
+class Spelling(Counting):
+    """Every third token is a byte of a rare character."""
+
+    def batch(self, *args: int) -> NDArray[np.int64]:  # type: ignore[override]
+        rows = super().batch(*args)
+        rows[:, ::3] = 200 + rows[:, ::3] % 20
+        return rows
+
+
+@pytest.mark.parametrize("spell", [True, False])
+def test_bytes_of_rare_characters_are_learnt_only_if_wanted(tmp_path: Path, spell: bool) -> None:
+    go(tiny_run(steps=150, evaluations=0, spell=spell), tmp_path, Spelling())
+    model = Checkpoint.load(tmp_path).model()
+    rows = torch.from_numpy(Spelling().batch(999, 4, 16, 1))
+    shares = torch.softmax(model.eval()(rows[:, :-1]), -1)[..., 131:259].sum(-1)  # (4, 16)
+    byte_follows = rows[:, 1:] < 259
+    assert shares[~byte_follows].mean() < 0.3
+    assert (shares[byte_follows].mean() > 0.5) == spell
+    if not spell:
+        assert shares.max() < 0.05

@@ -50,6 +50,7 @@ class Training:
     grad_clip: float = 1.0  #: largest norm of a gradient; 0: not clipped
     dropout: float = 0.0
     locked_dropout: bool = False  #: one mask for all positions of a row, none inside attention
+    spell: bool = True  #: learn to spell rare characters in bytes; without, they only are read
     ema: float = 0.0  #: decay of a running average of the weights, which is then exported; 0: none
 
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  #: of the products
