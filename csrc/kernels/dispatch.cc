@@ -80,7 +80,7 @@ bool agrees_with_scalar(const Kernels& candidate) {
   constexpr size_t kRows = 11, kCols = 45, kBatch = 15, kStride = 64, kQuads = 13, kPanels = 5;
   constexpr size_t kHeadSize = 88, kPositions = 70, kBlocks = 5;
   const std::vector<float> w = numbers(kRows * kCols), x = numbers(kBatch * kCols), weight = numbers(kCols);
-  const std::vector<float> cache = numbers(kBlocks * kHeadSize * 2 * kBlockPositions), q = numbers(kHeadSize);
+  const std::vector<float> cache = numbers(kBlocks * kHeadSize * 2 * kBlockPositions), many_q = numbers(kAttentionRows * kHeadSize);
   const std::vector<float> scales = numbers(kPanels * 3 * kPanelRows);
   AlignedBuffer<int8_t> values(kPanels * kQuads * 4 * kPanelRows);
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<int8_t>(37 * i);
@@ -134,14 +134,14 @@ bool agrees_with_scalar(const Kernels& candidate) {
     take(row);
     k.exp_shifted(row.data(), kCols, 1.5f);
     take(row);
-    std::vector<float> head(kHeadSize), scores(kBlocks * kBlockPositions);
+    std::vector<float> head(kHeadSize), heads(kAttentionRows * kHeadSize), scores(kAttentionRows * kBlocks * kBlockPositions);
     for (KvType type : {KvType::float32, KvType::float16, KvType::int8}) {
       // int8 takes its bytes and scales from the floats: any bytes will do, and scales are floats.
       const std::byte* const* table = type == KvType::float16 ? half_blocks : blocks;
       const size_t size = type == KvType::float32 ? 4 : type == KvType::float16 ? 2 : 1;
       const AttentionHead of{table, 0, kHeadSize * kBlockPositions * size, 0, 64, kHeadSize, kPositions};
-      k.attention[static_cast<size_t>(type)](head.data(), q.data(), of, scores.data());
-      take(head);
+      k.attention[static_cast<size_t>(type)](heads.data(), kHeadSize, many_q.data(), kHeadSize, of, kAttentionRows, scores.data());
+      take(heads);
     }
     std::vector<uint16_t> narrowed(kCols);
     k.narrow(narrowed.data(), x.data(), kCols);

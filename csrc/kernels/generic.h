@@ -252,77 +252,45 @@ struct Generic {
       __builtin_prefetch(next + done);
   }
 
-  // N blocks of scores at once: 2 N independent sums.  The blocks after them are the next ones, if there are any.
-  template <class T, int N>
-  static inline float score_blocks(float* scores, const float* q, const AttentionHead& head, size_t block,
-                                   size_t blocks, float scale, float largest) {
+  // Scores of R rows with N blocks: 2 R N independent sums.  The blocks after them are the next ones, if any.
+  template <class T, int R, int N>
+  static inline void score_blocks(float* scores, size_t stride, const float* q, size_t q_stride,
+                                  const AttentionHead& head, size_t block, size_t blocks, float scale) {
     const T *keys[N], *next[N];
-    Lanes acc[N][2];
+    Lanes acc[R][N][2];
     for (int j = 0; j < N; ++j) {
       keys[j] = at<T>(head.blocks[block + j], head.keys);
       next[j] = at<T>(head.blocks[block + N + j < blocks ? block + N + j : block + j], head.keys);
-      acc[j][0] = acc[j][1] = Lanes::splat(0);
+      for (int r = 0; r < R; ++r) acc[r][j][0] = acc[r][j][1] = Lanes::splat(0);
     }
     for (size_t d = 0; d < head.head_size; ++d) {
-      const Lanes qd = Lanes::splat(q[d]);
+      Lanes qd[R];
+      for (int r = 0; r < R; ++r) qd[r] = Lanes::splat(q[r * q_stride + d]);
       for (int j = 0; j < N; ++j) {
         prefetch(next[j], d * kBlockPositions, kBlockPositions);
-        acc[j][0] = fma(qd, Lanes::load(keys[j] + d * kBlockPositions), acc[j][0]);
-        acc[j][1] = fma(qd, Lanes::load(keys[j] + d * kBlockPositions + 8), acc[j][1]);
+        for (int half = 0; half < 2; ++half) {
+          const Lanes k = Lanes::load(keys[j] + d * kBlockPositions + half * 8);
+          for (int r = 0; r < R; ++r) acc[r][j][half] = fma(qd[r], k, acc[r][j][half]);
+        }
       }
     }
     for (int j = 0; j < N; ++j)
-      for (int half = 0; half < 2; ++half) {
-        const size_t first = (block + j) * kBlockPositions + half * 8;
-        if (first >= head.positions) break;
-        const size_t n = head.positions - first < 8 ? head.positions - first : 8;
-        Lanes s = acc[j][half];
-        if constexpr (kScaled<T>)
-          s = s * Lanes::load(at<float>(head.blocks[block + j], head.key_scales) + half * 8);
-        s = s * Lanes::splat(scale);
-        s.store(scores + first);
-        for (size_t i = 0; i < n; ++i) {
-          const float value = scores[first + i];
-          largest = value > largest ? value : largest;
+      for (int half = 0; half < 2; ++half)
+        for (int r = 0; r < R; ++r) {
+          Lanes s = acc[r][j][half];
+          if constexpr (kScaled<T>)
+            s = s * Lanes::load(at<float>(head.blocks[block + j], head.key_scales) + half * 8);
+          (s * Lanes::splat(scale)).store(scores + r * stride + (block + j) * kBlockPositions + half * 8);
         }
-      }
-    return largest;
   }
 
-  // N vectors of the output at once, over all positions.
-  template <class T, int N>
-  static inline void mix_values(float* out, const float* p, const AttentionHead& head, size_t d, size_t last) {
-    const size_t row = padded8(head.head_size);
-    Lanes acc[N];
-    for (int j = 0; j < N; ++j) acc[j] = Lanes::splat(0);
-    for (size_t first = 0; first < head.positions; first += kBlockPositions) {
-      const size_t block = first / kBlockPositions;
-      const size_t end = head.positions - first < kBlockPositions ? head.positions - first : kBlockPositions;
-      const T* v = at<T>(head.blocks[block], head.values) + d;
-      const T* next = at<T>(head.blocks[first + kBlockPositions < head.positions ? block + 1 : block], head.values) + d;
-      for (size_t t = 0; t < end; ++t) {
-        prefetch(next + t * row, 0, 8 * N);
-        const Lanes pt = Lanes::splat(p[first + t]);
-        for (int j = 0; j < N; ++j) acc[j] = fma(pt, Lanes::load(v + t * row + 8 * j), acc[j]);
-      }
-    }
-    for (int j = 0; j < N; ++j) {
-      const size_t first = d + 8 * static_cast<size_t>(j);
-      store(acc[j], out + first, last - first < 8 ? last - first : 8);
-    }
-  }
-
+  // Scores to p = exp(score - largest), times the scale of the value (int8); the sum of p without that scale.
   template <class T>
-  static void attention(float* out, const float* q, const AttentionHead& head, float* scores) {
-    const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(head.head_size));
-    const size_t blocks = (head.positions + kBlockPositions - 1) / kBlockPositions;
+  static inline float softmax(float* scores, const AttentionHead& head, size_t positions) {
     float largest = -__builtin_inff();
-    size_t b = 0;
-    for (; b + 4 <= blocks; b += 4) largest = score_blocks<T, 4>(scores, q, head, b, blocks, scale, largest);
-    for (; b < blocks; ++b) largest = score_blocks<T, 1>(scores, q, head, b, blocks, scale, largest);
-
+    for (size_t i = 0; i < positions; ++i) largest = scores[i] > largest ? scores[i] : largest;
     Lanes total = Lanes::splat(0);
-    each8(head.positions, [&](size_t i, size_t m) {
+    each8(positions, [&](size_t i, size_t m) {
       const Lanes p = exp(load(scores + i, m) - Lanes::splat(largest));
       store(p, scores + i, m);
       total = total + load(scores + i, m);
@@ -331,14 +299,74 @@ struct Generic {
         store(p * load(scales, m), scores + i, m);
       }
     });
-    const size_t size = head.head_size;
-    size_t d = 0;
-    for (; d + 64 <= size; d += 64) mix_values<T, 8>(out, scores, head, d, size);
-    for (; d + 16 <= size; d += 16) mix_values<T, 2>(out, scores, head, d, size);
-    for (; d < size; d += 8) mix_values<T, 1>(out, scores, head, d, size);
+    return sum(total);
+  }
 
-    const Lanes denominator = Lanes::splat(sum(total));
-    each8(size, [&](size_t i, size_t m) { store(load(out + i, m) / denominator, out + i, m); });
+  // N vectors of the outputs of R rows at once, over all positions: those that all rows see, then each its own.
+  template <class T, int R, int N>
+  static inline void mix_values(float* out, size_t out_stride, const float* p, size_t stride,
+                                const AttentionHead& head, const float* totals, size_t d) {
+    const size_t row = padded8(head.head_size);
+    Lanes acc[R][N];
+    for (int r = 0; r < R; ++r)
+      for (int j = 0; j < N; ++j) acc[r][j] = Lanes::splat(0);
+    for (size_t first = 0; first < head.positions; first += kBlockPositions) {
+      const size_t block = first / kBlockPositions;
+      const size_t end = head.positions - first < kBlockPositions ? head.positions - first : kBlockPositions;
+      const T* v = at<T>(head.blocks[block], head.values) + d;
+      const T* next = at<T>(head.blocks[first + kBlockPositions < head.positions ? block + 1 : block], head.values) + d;
+      for (size_t t = 0; t < end; ++t) {
+        prefetch(next + t * row, 0, 8 * N);
+        for (int j = 0; j < N; ++j) {
+          const Lanes value = Lanes::load(v + t * row + 8 * j);
+          for (int r = 0; r < R; ++r) acc[r][j] = fma(Lanes::splat(p[r * stride + first + t]), value, acc[r][j]);
+        }
+      }
+    }
+    for (int r = 1; r < R; ++r)
+      for (size_t t = head.positions; t < head.positions + static_cast<size_t>(r); ++t) {
+        const T* v = at<T>(head.blocks[t / kBlockPositions], head.values) + t % kBlockPositions * row + d;
+        for (int j = 0; j < N; ++j) acc[r][j] = fma(Lanes::splat(p[r * stride + t]), Lanes::load(v + 8 * j), acc[r][j]);
+      }
+    for (int r = 0; r < R; ++r)
+      for (int j = 0; j < N; ++j) {
+        const size_t first = d + 8 * static_cast<size_t>(j), left = head.head_size - first;
+        store(acc[r][j] / Lanes::splat(totals[r]), out + r * out_stride + first, left < 8 ? left : 8);
+      }
+  }
+
+  template <class T, int R>
+  static inline void attend_rows(float* out, size_t out_stride, const float* q, size_t q_stride,
+                                 const AttentionHead& head, float* scores) {
+    constexpr int kBlocks = R == 1 ? 4 : 1, kVectors = R == 1 ? 8 : 2;
+    const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(head.head_size));
+    const size_t blocks = (head.positions + R - 1 + kBlockPositions - 1) / kBlockPositions;
+    const size_t stride = blocks * kBlockPositions;
+    size_t b = 0;
+    for (; b + kBlocks <= blocks; b += kBlocks)
+      score_blocks<T, R, kBlocks>(scores, stride, q, q_stride, head, b, blocks, scale);
+    for (; b < blocks; ++b) score_blocks<T, R, 1>(scores, stride, q, q_stride, head, b, blocks, scale);
+    float totals[R];
+    for (int r = 0; r < R; ++r) totals[r] = softmax<T>(scores + r * stride, head, head.positions + static_cast<size_t>(r));
+    size_t d = 0;
+    for (; d + 8 * kVectors <= head.head_size; d += 8 * kVectors)
+      mix_values<T, R, kVectors>(out, out_stride, scores, stride, head, totals, d);
+    for (; d < head.head_size; d += 8) mix_values<T, R, 1>(out, out_stride, scores, stride, head, totals, d);
+  }
+
+  template <class T>
+  static void attention(float* out, size_t out_stride, const float* q, size_t q_stride, const AttentionHead& head,
+                        size_t rows, float* scores) {
+    constexpr size_t kTogether = Lanes::kRegisters == 32 ? 8 : 4;
+    AttentionHead rest = head;
+    for (size_t r = 0; r < rows;) {
+      const bool several = rows - r >= kTogether;
+      (several ? attend_rows<T, kTogether> : attend_rows<T, 1>)(out + r * out_stride, out_stride, q + r * q_stride,
+                                                                q_stride, rest, scores);
+      const size_t step = several ? kTogether : 1;
+      r += step;
+      rest.positions += step;
+    }
   }
 };
 

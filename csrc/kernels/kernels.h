@@ -92,6 +92,8 @@ struct AttentionHead {
   size_t positions;                  // how many are visible, at least 1
 };
 
+inline constexpr size_t kAttentionRows = 8;
+
 struct Kernels {
   const char* name;
 
@@ -120,9 +122,11 @@ struct Kernels {
   // Rotates interleaved pairs (x[2i], x[2i+1]) of each head; cos, sin (head_size / 2).
   void (*rope)(float* x, const float* cos, const float* sin, size_t head_size, size_t heads);
 
-  // out (head_size) = softmax(q . K / sqrt(head_size)) V.  scores: scratch for `positions` rounded up
-  // to whole blocks.
-  using Attention = void(float* out, const float* q, const AttentionHead& head, float* scores);
+  // out[r] (head_size) = softmax(q[r] . K / sqrt(head_size)) V for rows r < rows <= kAttentionRows, of which
+  // row r sees head.positions + r positions: neighbours in a prompt share what is read.  scores: scratch for
+  // rows times the positions of the last row rounded up to whole blocks.
+  using Attention = void(float* out, size_t out_stride, const float* q, size_t q_stride, const AttentionHead& head,
+                         size_t rows, float* scores);
   Attention* attention[kKvTypes];
 
   // To fp16, rounded half to even.

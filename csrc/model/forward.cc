@@ -95,7 +95,8 @@ void Forward::build() {
       row.cache->store(kernels_, l, row.position, k_.data() + b * kv_dim, v_.data() + b * kv_dim,
                        kv_scratch_[worker].data());
     }, {named("q", n, q_.data(), B, D), named("k", n, k_.data(), B, kv_dim), named("v", n, v_.data(), B, kv_dim)});
-    add_stage(B * heads, [this, l, heads](size_t i, size_t worker) { attend(l, i / heads, i % heads, worker); },
+    add_stage((B + kAttentionRows - 1) / kAttentionRows * heads,
+              [this, l, heads](size_t i, size_t worker) { attend(l, i / heads * kAttentionRows, i % heads, worker); },
               {named("att", n, att_.f32.data(), B, D)});
     if (w_.dtype != DType::float32) add_stage(B, [this](size_t b, size_t) { quantise(att_, b); });
     add_products(att_, {{&layer.wo, y_.data()}}, B, {named("att_out", n, y_.data(), B, D)});
@@ -190,13 +191,22 @@ void Forward::quantise(Activation& a, size_t b) const {
                                              a.f32.data() + b * a.cols, a.cols);
 }
 
-void Forward::attend(size_t layer, size_t b, size_t head, size_t worker) {
-  const Row& row = rows_[b];
+// One head of up to kAttentionRows rows from `first` on; rows that follow one another in a sequence go together.
+void Forward::attend(size_t layer, size_t first, size_t head, size_t worker) {
+  const size_t D = w_.config.dim, last = std::min(first + kAttentionRows, rows_.size());
   const size_t kv_head = head * layout_.kv_heads / w_.config.n_heads, offset = head * layout_.head_size;
-  const AttentionHead keys_and_values =
-      layout_.head(row.cache->table(), layer, kv_head, static_cast<size_t>(row.position) + 1);
-  kernels_.attention[static_cast<size_t>(layout_.type)](
-      att_.row(b) + offset, q_.data() + b * w_.config.dim + offset, keys_and_values, scores_[worker].data());
+  for (size_t b = first; b < last;) {
+    const Row& row = rows_[b];
+    size_t count = 1;
+    while (b + count < last && rows_[b + count].cache == row.cache &&
+           rows_[b + count].position == row.position + static_cast<int32_t>(count))
+      ++count;
+    const AttentionHead keys_and_values =
+        layout_.head(row.cache->table(), layer, kv_head, static_cast<size_t>(row.position) + 1);
+    kernels_.attention[static_cast<size_t>(layout_.type)](att_.row(b) + offset, D, q_.data() + b * D + offset, D,
+                                                          keys_and_values, count, scores_[worker].data());
+    b += count;
+  }
 }
 
 void Forward::reserve(std::span<const Row> rows) {
@@ -206,7 +216,7 @@ void Forward::reserve(std::span<const Row> rows) {
     positions = std::max<size_t>(positions, row.position + 1);
   }
   rope_.reserve(positions);
-  positions = (positions + kBlockPositions - 1) / kBlockPositions * kBlockPositions;
+  positions = kAttentionRows * ((positions + kBlockPositions - 1) / kBlockPositions * kBlockPositions);
   for (AlignedBuffer<float>& scores : scores_)
     if (scores.size() < positions) scores = AlignedBuffer<float>(2 * positions);
   if (capacity_ >= rows.size()) return;

@@ -77,7 +77,7 @@ class Forward {
                        size_t rows) const;
   void residual_norm(size_t b, const float* weight, bool has_branch, size_t out);
   void quantise(Activation& a, size_t b) const;
-  void attend(size_t layer, size_t b, size_t head, size_t worker);
+  void attend(size_t layer, size_t first, size_t head, size_t worker);
   void reserve(std::span<const Row> rows);
 
   const Weights& w_;
@@ -100,7 +100,7 @@ class Forward {
   Activation att_;              // (rows, dim)
   Activation gate_;             // (rows, hidden_dim)
   AlignedBuffer<float> up_;     // (rows, hidden_dim)
-  std::vector<AlignedBuffer<float>> scores_;  // per worker: (positions)
+  std::vector<AlignedBuffer<float>> scores_;  // per worker: (kAttentionRows, positions)
   std::vector<AlignedBuffer<float>> kv_scratch_;  // per worker: what KvCache::store needs
 };
 

@@ -38,8 +38,8 @@ from .optimizer import Average, Optimizer, learning_rate
 __all__ = ["Batches", "Result", "train"]
 
 LOG_EVERY = 10  # steps
-# Bytes 0x80 to 0xFF in the tokenizers that are trained here: parts of rare characters.  A small model
-# that has learnt to write them puts them together wrongly now and then.
+# Bytes 0x80 to 0xFF in the tokenizers that are trained here: parts of rare characters.  A model
+# that small, having learnt to write them, puts them together wrongly now and then.
 SPELLED = (3 + 0x80, 3 + 0xFF)
 
 Progress = Callable[[float, str], None]

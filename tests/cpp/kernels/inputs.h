@@ -115,7 +115,7 @@ struct Head {
   std::vector<float> attend(const Kernels& k) const {
     std::vector<float> out(head_size), scores(blocks.size() * kBlockPositions);
     const AttentionHead head{table.data(), 0, head_size * kBlockPositions * sizeof(float), 0, 0, head_size, positions};
-    k.attention[static_cast<size_t>(KvType::float32)](out.data(), q.data(), head, scores.data());
+    k.attention[static_cast<size_t>(KvType::float32)](out.data(), 0, q.data(), 0, head, 1, scores.data());
     return out;
   }
 

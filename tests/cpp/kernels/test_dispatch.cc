@@ -170,20 +170,23 @@ TEST_CASE("dispatch: the self-check refuses a table with any one function wrong"
         };
       }),
       scalar_but([](Kernels& t) {
-        t.attention[0] = [](float* out, const float* q, const AttentionHead& head, float* scores) {
-          kScalarKernels.attention[0](out, q, head, scores);
+        t.attention[0] = [](float* out, size_t out_stride, const float* q, size_t q_stride, const AttentionHead& head, size_t rows,
+                           float* scores) {
+          kScalarKernels.attention[0](out, out_stride, q, q_stride, head, rows, scores);
           if (head.head_size > 64) nudge(out[64]);
         };
       }),
       scalar_but([](Kernels& t) {
-        t.attention[1] = [](float* out, const float* q, const AttentionHead& head, float* scores) {
-          kScalarKernels.attention[1](out, q, head, scores);
+        t.attention[1] = [](float* out, size_t out_stride, const float* q, size_t q_stride, const AttentionHead& head, size_t rows,
+                           float* scores) {
+          kScalarKernels.attention[1](out, out_stride, q, q_stride, head, rows, scores);
           if (head.head_size > 64) nudge(out[64]);
         };
       }),
       scalar_but([](Kernels& t) {
-        t.attention[2] = [](float* out, const float* q, const AttentionHead& head, float* scores) {
-          kScalarKernels.attention[2](out, q, head, scores);
+        t.attention[2] = [](float* out, size_t out_stride, const float* q, size_t q_stride, const AttentionHead& head, size_t rows,
+                           float* scores) {
+          kScalarKernels.attention[2](out, out_stride, q, q_stride, head, rows, scores);
           if (head.head_size > 64) nudge(out[64]);
         };
       }),

@@ -111,13 +111,27 @@ TEST_CASE("kv_cache: attention over every type has scalar's bits, and is what it
         const AttentionHead head = cache.layout().head(cache.table(), 0, 0, positions);
         const auto attend = [&](const Kernels& k) {
           std::vector<float> out(size);
-          k.attention[static_cast<size_t>(type)](out.data(), q.data(), head, scores.data());
+          k.attention[static_cast<size_t>(type)](out.data(), 0, q.data(), 0, head, 1, scores.data());
           return out;
         };
         const std::vector<float> expected = attend(kScalarKernels);
         for (const Kernels* k : runnable_kernels()) {
           CAPTURE(std::string(k->name));
           CHECK(same(attend(*k), expected));
+        }
+        // Rows that follow one another, together and alone.
+        const size_t rows = std::min<size_t>(1 + positions % kAttentionRows, positions);
+        const std::vector<float> many = inputs.plain(rows * size);
+        for (const Kernels* k : runnable_kernels()) {
+          const auto run = k->attention[static_cast<size_t>(type)];
+          std::vector<float> together(rows * (size + 3), 7.0f), scratch_scores(kAttentionRows * 80);
+          AttentionHead seen = cache.layout().head(cache.table(), 0, 0, positions - rows + 1);
+          run(together.data(), size + 3, many.data(), size, seen, rows, scratch_scores.data());
+          for (size_t r = 0; r < rows; ++r, ++seen.positions) {
+            std::vector<float> alone(size + 3, 7.0f);
+            kScalarKernels.attention[static_cast<size_t>(type)](alone.data(), 0, many.data() + r * size, 0, seen, 1, scratch_scores.data());
+            REQUIRE(same(std::span(together).subspan(r * (size + 3), size + 3), alone));
+          }
         }
         std::vector<double> weights, sums(size);
         double total = 0;
