@@ -7,4 +7,7 @@ namespace tinyzh {
 bool cpu_has_avx2_fma_f16c();
 bool cpu_has_avx512_vnni();  // F, BW, DQ, VL and VNNI
 
+bool cpu_has_arm_dotprod();
+bool cpu_has_arm_i8mm();  // and dotprod
+
 }  // namespace tinyzh

@@ -16,6 +16,10 @@ constexpr const Kernels* kCompiled[] = {
 #if defined(__x86_64__)
     &kAvx512Kernels,
     &kAvx2Kernels,
+#elif defined(__aarch64__)
+    &kI8mmKernels,
+    &kDotprodKernels,
+    &kNeonKernels,
 #endif
     &kScalarKernels,
 };
@@ -24,6 +28,10 @@ bool cpu_runs(const Kernels& kernels) {
 #if defined(__x86_64__)
   if (&kernels == &kAvx512Kernels) return cpu_has_avx512_vnni();
   if (&kernels == &kAvx2Kernels) return cpu_has_avx2_fma_f16c();
+#elif defined(__aarch64__)
+  if (&kernels == &kI8mmKernels) return cpu_has_arm_i8mm();
+  if (&kernels == &kDotprodKernels) return cpu_has_arm_dotprod();
+  if (&kernels == &kNeonKernels) return true;
 #endif
   return &kernels == &kScalarKernels;
 }

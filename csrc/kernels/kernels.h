@@ -152,6 +152,10 @@ extern const Kernels kScalarKernels;
 #if defined(__x86_64__)
 extern const Kernels kAvx512Kernels;
 extern const Kernels kAvx2Kernels;
+#elif defined(__aarch64__)
+extern const Kernels kI8mmKernels;
+extern const Kernels kDotprodKernels;
+extern const Kernels kNeonKernels;
 #endif
 
 }  // namespace tinyzh

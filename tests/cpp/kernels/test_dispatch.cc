@@ -36,6 +36,15 @@ TEST_CASE("dispatch: scalar is always there, and last") {
     CHECK(std::count(compiled_kernels().begin(), compiled_kernels().end(), table) == 1);
 }
 
+// For machines of which one knows it, so that a test of all tables cannot pass by having none.
+TEST_CASE("dispatch: the tables that TINYZH_EXPECT_ISAS names run here, best first, and no others") {
+  const char* expected = std::getenv("TINYZH_EXPECT_ISAS");
+  if (!expected) return;
+  std::string names;
+  for (const Kernels* table : runnable_kernels()) names += (names.empty() ? "" : " ") + std::string(table->name);
+  CHECK(names == expected);
+}
+
 TEST_CASE("dispatch: by name, by TINYZH_ISA, or the best") {
   const Environment unset("TINYZH_ISA", nullptr);
   const std::vector<const Kernels*> runnable = runnable_kernels();
