@@ -37,7 +37,8 @@ def assert_same_tokens(model: Model, prompt: list[int], steps: int) -> None:
 
 def test_the_built_in_model() -> None:
     with tinyzh.Model() as model:
-        assert_same_tokens(model, model.tokenizer.encode("从前"), steps=25)
+        # (From 从前, one draw of 800 lies so near the border of two tokens that a last bit decides.)
+        assert_same_tokens(model, model.tokenizer.encode("有一天"), steps=25)
 
 
 @pytest.mark.parametrize("name", ["stories260K.bin", "stories260K_q80.bin", "poem_zh_750k.bin"])

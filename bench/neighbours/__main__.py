@@ -53,7 +53,7 @@ class Worker:
     def __init__(self, engine: str, dtype: str, args: argparse.Namespace) -> None:
         command = [sys.executable, "-m", "bench.neighbours.worker", ENGINES[engine], dtype]
         command += [str(args.threads), str(args.cache)]
-        env = os.environ | {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": str(args.threads)}
+        env = os.environ | {"OMP_NUM_THREADS": str(args.threads)}
         if args.llama2c:
             env["TINYZH_BENCH_LLAMA2C"] = str(args.llama2c)
         self.name, self.dtype = engine, dtype

@@ -1,0 +1,64 @@
+"""The story model in the package: it begins in many ways, stays itself, comes to an end."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+import tinyzh
+
+SEEDS = range(1, 41)
+
+
+@pytest.fixture(scope="module")
+def model() -> tinyzh.Model:
+    return tinyzh.Model()
+
+
+@pytest.fixture(scope="module")
+def told(model: tinyzh.Model) -> list[tuple[str, str | None]]:
+    """(story, why it ended) for each seed."""
+    found = []
+    for seed in SEEDS:
+        story = model.generate("从前", temperature=0.8, seed=seed, max_new_tokens=400)
+        text = "从前" + story.read()
+        found.append((text, story.finish_reason))
+    return found
+
+
+def sentences(text: str) -> list[str]:
+    parts = (part.strip("“”\n ") for part in re.split("(?<=[。！？])", text))
+    return [part for part in parts if part]
+
+
+def test_stories_end_by_themselves(told: list[tuple[str, str | None]]) -> None:
+    assert sum(reason == "stop" for _, reason in told) >= 0.95 * len(told)
+    assert all(len(text) > 60 for text, _ in told)
+
+
+def test_stories_begin_differently(told: list[tuple[str, str | None]]) -> None:
+    assert len({sentences(text)[0] for text, _ in told}) >= 0.9 * len(told)
+
+
+def test_stories_do_not_go_round_in_circles(told: list[tuple[str, str | None]]) -> None:
+    often = [max(Counter(sentences(text)).values()) for text, _ in told]
+    assert sum(count >= 3 for count in often) <= 1
+
+
+def test_stories_are_chinese_in_full_width_punctuation(told: list[tuple[str, str | None]]) -> None:
+    everything = "".join(text for text, _ in told)
+    odd = Counter(re.findall(r"[^\n一-鿿，。！？：；、…—·“”‘’《》]", everything))
+    assert sum(odd.values()) <= len(everything) // 100, odd
+
+
+@pytest.mark.parametrize(
+    "prompt", ["从前", "有一天", "小兔子", "很久以前，有一位公主", "面包师说：“", "", "龘"]
+)
+def test_prompts_that_people_will_try(model: tinyzh.Model, prompt: str) -> None:
+    for seed in (1, 2, 3):
+        story = model.generate(prompt, temperature=0.8, seed=seed, max_new_tokens=400)
+        text = story.read()
+        assert story.finish_reason in ("stop", "length")
+        assert len(re.findall("[一-鿿]", text)) > 30, text
+        assert "�" not in text
