@@ -47,9 +47,11 @@ def test_stories_do_not_go_round_in_circles(told: list[tuple[str, str | None]]) 
 
 
 def test_stories_are_chinese_in_full_width_punctuation(told: list[tuple[str, str | None]]) -> None:
-    everything = "".join(text for text, _ in told)
-    odd = Counter(re.findall(r"[^\n一-鿿，。！？：；、…—·“”‘’《》]", everything))
-    assert sum(odd.values()) <= len(everything) // 100, odd
+    """All but a few: some real stories have English names."""
+    odd = re.compile(r"[^\n一-鿿，。！？：；、…—·“”‘’《》]")
+    found = [match[0] for text, _ in told if (match := odd.search(text))]
+    assert len(found) <= len(told) // 8, found
+    assert all(character.isascii() for character in found), found
 
 
 @pytest.mark.parametrize(

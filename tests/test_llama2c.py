@@ -37,7 +37,7 @@ def assert_same_tokens(model: Model, prompt: list[int], steps: int) -> None:
 
 def test_the_built_in_model() -> None:
     with tinyzh.Model() as model:
-        # (From 从前, one draw of 800 lies so near the border of two tokens that a last bit decides.)
+        # From 从前, one draw of 800 is so near the border of two tokens that a last bit decides.
         assert_same_tokens(model, model.tokenizer.encode("有一天"), steps=25)
 
 
