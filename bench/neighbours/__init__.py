@@ -1,10 +1,17 @@
 """tinyzh beside its neighbours, on the 93M shape, in one run: ``python -m bench.neighbours``.
 
-Every engine and type of weights has a process of its own, which waits while another one is timed;
-rounds go through all of them in turn, and medians are compared.  An engine is one file with
+Every engine and type of weights has a process of its own, which is stopped while another one is
+timed; rounds go through all of them in turn, and medians are compared.  Threads wait as each engine
+wants them to: none is told to sleep at its barriers, which would slow it down.
 
+An engine is one file with
+
+    PACKAGE           what pip calls it
     DTYPES            the types of weights that it can be measured with
     Engine(dtype, threads, cache)
-        .decode(streams, tokens) -> seconds     greedy, `tokens` steps of so many sequences
-        .prefill(ids) -> seconds                one prompt, no token but the first
+        .decode(streams, tokens) -> seconds     greedy, ``tokens`` steps of so many sequences
+        .prefill(ids) -> seconds                one prompt and the first token after it
+        .start() -> list[str]                   a command that prints a line at its first token
+
+and raises NotImplementedError for what the engine has not.
 """

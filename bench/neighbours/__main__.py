@@ -1,9 +1,9 @@
 """Measures, and writes JSON and a Markdown table.
 
-    python -m bench.neighbours --cache /tmp/neighbours [--llama2c PATH/TO/run] [--out FOLDER]
+    python -m bench.neighbours --cache FOLDER [--llama2c PATH] [--out FOLDER]
 
-Neighbours that are not installed are said to be missing.  To have them all:
-pip install llama-cpp-python gguf ctranslate2 transformers torch
+Neighbours that are not installed get a line that says so.  To have them all:
+pip install llama-cpp-python gguf ctranslate2 onnxruntime-genai onnx-ir transformers torch
 """
 
 from __future__ import annotations
@@ -12,164 +12,107 @@ import argparse
 import importlib
 import json
 import os
-import platform
-import statistics
+import signal
 import subprocess
 import sys
 import tempfile
-import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from ..shapes import STORY_93M, random_checkpoint
-from .limits import read_bandwidth
+from .limits import processor, read_bandwidth
+from .report import WORK, summary, table
 
 ENGINES = {
     "tinyzh": "ours",
     "llama2.c": "llama2c_engine",
     "llama.cpp": "llama_cpp_python",
     "CTranslate2": "ctranslate2_engine",
+    "onnxruntime-genai": "onnxruntime_genai_engine",
     "transformers": "transformers_engine",
 }
-WORK = {
-    "1": "decode, 1 stream",
-    "16": "decode, 16 streams",
-    "64": "decode, 64 streams",
-    "2x32": "decode, 64 streams as 2 × 32",
-    "prefill": "prefill of 255",
-}
-#: fresh process to the first token of the fp32 file
-STARTS = {
-    "tinyzh": "import tinyzh; m = tinyzh.Model({bin!r}, tokenizer=False); "
-    "m.generate([1], max_new_tokens=1, seed=1).wait()",
-    "llama.cpp": "import llama_cpp; m = llama_cpp.Llama({gguf!r}, verbose=False, n_ctx=768); "
-    "next(m.generate([1]))",
+DTYPES = {
+    name: importlib.import_module(f".{module}", __package__).DTYPES
+    for name, module in ENGINES.items()
 }
 
 
 class Worker:
-    """The process of one engine with one type of weights."""
+    """The process of one engine with one type of weights; it runs only while it is measured."""
 
     def __init__(self, engine: str, dtype: str, args: argparse.Namespace) -> None:
         command = [sys.executable, "-m", "bench.neighbours.worker", ENGINES[engine], dtype]
-        command += [str(args.threads), str(args.cache)]
-        env = os.environ | {"OMP_NUM_THREADS": str(args.threads)}
-        if args.llama2c:
-            env["TINYZH_BENCH_LLAMA2C"] = str(args.llama2c)
-        self.name, self.dtype = engine, dtype
+        env = os.environ | {"OMP_NUM_THREADS": str(args.threads), "LLAMA2C": args.llama2c}
         self._process = subprocess.Popen(
-            command,
+            [*command, str(args.threads), str(args.cache)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
             env=env,
         )
-        self.error: str | None = self._answer().get("error")
+        known = self._answer()
+        #: what the report is made of: values and errors by work
+        self.row = {"engine": engine, "dtype": dtype, "error": None, "values": {}, "errors": {}}
+        self.row |= known
 
     def _answer(self) -> dict[str, Any]:
+        """Its next line; then it stops, and with it whatever threads its engine leaves spinning."""
         assert self._process.stdout
         line = self._process.stdout.readline()
-        return json.loads(line) if line else {"error": "the process ended"}
+        if not line:
+            return {"error": f"its process ended with status {self._process.wait()}"}
+        self._process.send_signal(signal.SIGSTOP)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
-    def measure(self, work: str) -> dict[str, Any]:
+    def measure(self, work: str) -> None:
+        """One more value, unless this work failed before."""
         assert self._process.stdin
-        self._process.stdin.write(json.dumps(work) + "\n")
-        self._process.stdin.flush()
-        return self._answer()
+        values, errors = self.row["values"], self.row["errors"]
+        if self.row["error"] or work in errors:
+            return
+        self._process.send_signal(signal.SIGCONT)
+        try:
+            self._process.stdin.write(json.dumps(work) + "\n")
+            self._process.stdin.flush()
+            answer = self._answer()
+        except BrokenPipeError:
+            answer = {"error": "its process is gone"}
+        if "value" in answer:
+            values.setdefault(work, []).append(answer["value"])
+            say(f"  {self.row['engine']} {self.row['dtype']} {work}: {answer['value']:.4g}")
+        else:
+            values.pop(work, None)
+            errors[work] = answer.get("error")
 
     def close(self) -> None:
         self._process.kill()
         self._process.wait()
 
 
-def start_up(engine: str, args: argparse.Namespace) -> float | None:
-    """Seconds, or None where the engine is not there."""
-    code = STARTS[engine].format(
-        bin=str(random_checkpoint(STORY_93M)), gguf=str(args.cache / "float32.gguf")
-    )
-    start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True)
-    return None if done.returncode else time.perf_counter() - start
-
-
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """All rounds; medians by engine, type and work."""
+    """All rounds of all engines."""
+    random_checkpoint(STORY_93M)
+    read: dict[int, list[float]] = {threads: [] for threads in sorted({1, args.threads})}
     workers = []
-    for name in args.engines:
-        if name == "llama2.c" and not args.llama2c:
-            continue
-        for dtype in importlib.import_module(f".{ENGINES[name]}", __package__).DTYPES:
-            workers.append(Worker(name, dtype, args))
-            say(f"{name} {dtype}: {workers[-1].error or 'ready'}")
-    found: dict[tuple[str, str, str], list[float]] = {}
-    errors = {f"{w.name} {w.dtype}": w.error for w in workers if w.error}
-    bandwidth: dict[int, list[float]] = {1: [], args.threads: []}
-    for round_ in range(args.rounds):
-        for threads, values in bandwidth.items():
-            values.append(read_bandwidth(threads))
-        for work in args.work:
-            for worker in workers:
-                if worker.error or (
-                    work == "2x32" and worker.name not in ("CTranslate2", "tinyzh")
-                ):
-                    continue
-                if work != "1" and worker.name == "llama2.c":
-                    continue
-                answer = worker.measure(work)
-                if "error" in answer:
-                    errors[f"{worker.name} {worker.dtype} {WORK[work]}"] = answer["error"]
-                    continue
-                key = (worker.name, worker.dtype, work)
-                found.setdefault(key, []).append(answer["tokens_per_second"])
-                say(f"round {round_ + 1}: {' '.join(key)}: {answer['tokens_per_second']:.0f}")
-    for worker in workers:
-        worker.close()
-    starts: dict[str, list[float]] = {}
-    for _ in range(args.rounds + 1):  # the first one warms the caches
-        for name in STARTS:
-            if name in args.engines and (seconds := start_up(name, args)) is not None:
-                starts.setdefault(name, []).append(seconds)
-    return {
-        "machine": {"processor": processor(), "threads": args.threads, "rounds": args.rounds},
-        "read_bytes_per_second": {str(t): statistics.median(v) for t, v in bandwidth.items()},
-        "tokens_per_second": [
-            {"engine": e, "dtype": d, "work": w, "median": statistics.median(v), "all": v}
-            for (e, d, w), v in found.items()
-        ],
-        "start_seconds": {name: statistics.median(v[1:]) for name, v in starts.items()},
-        "errors": errors,
-    }
-
-
-def processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
-
-
-def table(result: dict[str, Any]) -> str:
-    """Markdown: a row for each engine and type of weights."""
-    rows: dict[tuple[str, str], dict[str, float]] = {}
-    for item in result["tokens_per_second"]:
-        rows.setdefault((item["engine"], item["dtype"]), {})[item["work"]] = item["median"]
-    machine, read = result["machine"], result["read_bytes_per_second"]
-    lines = [
-        f"{machine['processor']}, {machine['threads']} threads; tokens a second, medians of "
-        f"{machine['rounds']} alternating rounds; memory read in the same run at "
-        + ", ".join(f"{v * 1e-9:.1f} GB/s ({t} threads)" for t, v in read.items()),
-        "",
-        "| engine | weights | " + " | ".join(WORK.values()) + " |",
-        "|---|---|" + "---:|" * len(WORK),
-    ]
-    for (engine, dtype), values in rows.items():
-        cells = (f"{values[w]:,.0f}" if w in values else "–" for w in WORK)
-        lines.append(f"| {engine} | {dtype} | " + " | ".join(cells) + " |")
-    lines += ["", "Fresh process to the first token, fp32 file: "]
-    lines[-1] += ", ".join(f"{n} {s:.2f} s" for n, s in result["start_seconds"].items())
-    lines += [f"\nNot measured: {what}: {why}" for what, why in result["errors"].items()]
-    return "\n".join(lines) + "\n"
+    with ExitStack() as stack:
+        for engine in args.engines:
+            for dtype in DTYPES[engine]:
+                if dtype in args.dtypes:
+                    workers.append(Worker(engine, dtype, args))
+                    stack.callback(workers[-1].close)
+                    say(f"{engine} {dtype}: {workers[-1].row['error'] or 'ready'}")
+        for round_ in range(args.rounds):
+            say(f"round {round_ + 1} of {args.rounds}")
+            for threads, values in read.items():
+                values.append(read_bandwidth(threads))
+            for work in args.work:
+                for worker in workers:
+                    worker.measure(work)
+    machine = {"processor": processor(), "threads": args.threads, "rounds": args.rounds}
+    return summary(machine, read, [worker.row for worker in workers])
 
 
 def say(text: str) -> None:
@@ -182,11 +125,13 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawTextHelpFormatter,
     )
+    dtypes = list(dict.fromkeys(dtype for several in DTYPES.values() for dtype in several))
     parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES))
+    parser.add_argument("--dtypes", nargs="+", choices=dtypes, default=dtypes)
     parser.add_argument("--work", nargs="+", choices=list(WORK), default=list(WORK))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--llama2c", type=Path, help="llama2.c's `run`")
+    parser.add_argument("--llama2c", default="", help="llama2.c's program, or its checkout")
     parser.add_argument("--cache", type=Path, help="folder for converted models")
     parser.add_argument("--out", type=Path, help="folder for results.json and results.md")
     args = parser.parse_args()

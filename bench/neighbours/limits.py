@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -23,3 +25,10 @@ def read_bandwidth(threads: int) -> float:
             worker.join()
         best = max(best, threads * arrays[0].nbytes / (time.perf_counter() - start))
     return best
+
+
+def processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()

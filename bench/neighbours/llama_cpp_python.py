@@ -7,6 +7,7 @@ own tools leave such matrices.
 from __future__ import annotations
 
 import ctypes
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 
 from .hugging_face import CONFIG, tensors
 
+PACKAGE = "llama-cpp-python"
 DTYPES = ("float32", "float16", "q8_0", "q4_0")
 
 
@@ -89,8 +91,12 @@ class Engine:
         lib.llama_log_set(self._quiet, ctypes.c_void_p(0))
         lib.llama_backend_init()
         self._threads = threads
-        path = str(gguf_file(dtype, cache)).encode()
-        self._model = lib.llama_model_load_from_file(path, lib.llama_model_default_params())
+        self._path = str(gguf_file(dtype, cache))
+        self._model = lib.llama_model_load_from_file(
+            self._path.encode(), lib.llama_model_default_params()
+        )
+        if not self._model:
+            raise RuntimeError(f"{self._path} cannot be opened")
 
     def _context(self, streams: int, positions: int) -> Any:
         lib = self._lib
@@ -139,3 +145,11 @@ class Engine:
         self._lib.llama_batch_free(batch)
         self._lib.llama_free(context)
         return seconds
+
+    def start(self) -> list[str]:
+        options = {"n_ctx": CONFIG.seq_len, "n_threads": self._threads, "verbose": False}
+        code = (
+            f"import llama_cpp; model = llama_cpp.Llama({self._path!r}, **{options}); "
+            "next(model.generate([1])); print(flush=True)"
+        )
+        return [sys.executable, "-c", code]
