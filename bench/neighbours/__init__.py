@@ -9,9 +9,7 @@ An engine is one file with
     PACKAGE           what pip calls it
     DTYPES            the types of weights that it can be measured with
     Engine(dtype, threads, cache)
-        .decode(streams, tokens) -> seconds     greedy, ``tokens`` steps of so many sequences
-        .prefill(ids) -> seconds                one prompt and the first token after it
-        .start() -> list[str]                   a command that prints a line at its first token
-
-and raises NotImplementedError for what the engine has not.
+        .generate(prompts, tokens) -> seconds   greedy, so many tokens after each of the prompts,
+                                                all of them at once; NotImplementedError: cannot
+        .start            Python code, or a command that prints a line, that has a first token
 """

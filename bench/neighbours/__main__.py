@@ -85,7 +85,7 @@ class Worker:
             say(f"  {self.row['engine']} {self.row['dtype']} {work}: {answer['value']:.4g}")
         else:
             values.pop(work, None)
-            errors[work] = answer.get("error")
+            errors[work] = answer["error"]
 
     def close(self) -> None:
         self._process.kill()

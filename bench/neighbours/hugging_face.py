@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..shapes import STORY_93M, random_checkpoint
 
 CONFIG = STORY_93M
+WORDS = ["<unk>", "<s>", "</s>", *(f"w{i}" for i in range(3, CONFIG.vocab_size))]
 
 
 def tensors() -> dict[str, NDArray[np.float32]]:
@@ -63,7 +64,7 @@ def folder(cache: Path) -> Path:
     )
     model = LlamaForCausalLM(config)
     model.load_state_dict(_state(torch), strict=False)
-    words = {"<unk>": 0, "<s>": 1, "</s>": 2} | {f"w{i}": i for i in range(3, c.vocab_size)}
+    words = {word: i for i, word in enumerate(WORDS)}
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="<unk>")),
         bos_token="<s>",

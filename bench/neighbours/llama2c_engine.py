@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
-from ..llama2c import TOKENS, theirs
+from ..llama2c import theirs
 from ..shapes import STORY_93M, random_checkpoint, tokenizer_bin
 
 PACKAGE = "llama2.c"
@@ -32,20 +31,16 @@ def program(given: str, cache: Path) -> Path:
 
 class Engine:
     def __init__(self, dtype: str, threads: int, cache: Path) -> None:
-        self._program = program(os.environ.get("LLAMA2C", ""), cache)
+        self._files = (
+            program(os.environ.get("LLAMA2C", ""), cache),
+            random_checkpoint(STORY_93M),
+            tokenizer_bin(STORY_93M.vocab_size, cache / "tokenizer.bin"),
+        )
         self._threads = threads
-        self._model = random_checkpoint(STORY_93M)
-        self._tokenizer = tokenizer_bin(STORY_93M.vocab_size, cache / "tokenizer.bin")
+        run, model, tokenizer = map(str, self._files)
+        self.start = [run, model, "-z", tokenizer, "-n", "1"]
 
-    def decode(self, streams: int, tokens: int) -> float:
-        if streams != 1:
+    def generate(self, prompts: list[list[int]], tokens: int) -> float:
+        if len(prompts) > 1:
             raise NotImplementedError
-        assert tokens <= TOKENS
-        return tokens / theirs(self._program, self._model, self._tokenizer, self._threads)
-
-    def prefill(self, ids: Sequence[int]) -> float:
-        return self.decode(1, 1) * len(ids)
-
-    def start(self) -> list[str]:
-        files = [str(self._program), str(self._model), "-z", str(self._tokenizer)]
-        return [*files, "-n", "1"]
+        return (len(prompts[0]) - 1 + tokens) / theirs(*self._files, self._threads)

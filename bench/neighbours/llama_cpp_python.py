@@ -7,15 +7,13 @@ own tools leave such matrices.
 from __future__ import annotations
 
 import ctypes
-import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .hugging_face import CONFIG, tensors
+from .hugging_face import CONFIG, WORDS, tensors
 
 PACKAGE = "llama-cpp-python"
 DTYPES = ("float32", "float16", "q8_0", "q4_0")
@@ -43,7 +41,7 @@ def gguf_file(dtype: str, cache: Path) -> Path:
     writer.add_rope_dimension_count(c.head_size)
     writer.add_vocab_size(c.vocab_size)
     writer.add_tokenizer_model("llama")
-    writer.add_token_list(["<unk>", "<s>", "</s>", *(f"w{i}" for i in range(3, c.vocab_size))])
+    writer.add_token_list(WORDS)
     writer.add_token_scores([-float(i) for i in range(c.vocab_size)])
     writer.add_token_types([2, 3, 3, *[1] * (c.vocab_size - 3)])
 
@@ -91,65 +89,50 @@ class Engine:
         lib.llama_log_set(self._quiet, ctypes.c_void_p(0))
         lib.llama_backend_init()
         self._threads = threads
-        self._path = str(gguf_file(dtype, cache))
+        path = str(gguf_file(dtype, cache))
         self._model = lib.llama_model_load_from_file(
-            self._path.encode(), lib.llama_model_default_params()
+            path.encode(), lib.llama_model_default_params()
         )
         if not self._model:
-            raise RuntimeError(f"{self._path} cannot be opened")
+            raise RuntimeError(f"{path} cannot be opened")
+        options = {"n_ctx": CONFIG.seq_len, "n_threads": threads, "verbose": False}
+        self.start = (
+            f"import llama_cpp; model = llama_cpp.Llama({path!r}, **{options}); "
+            "next(model.generate([1]))"
+        )
 
-    def _context(self, streams: int, positions: int) -> Any:
-        lib = self._lib
+    def generate(self, prompts: list[list[int]], tokens: int) -> float:
+        lib, streams, length = self._lib, len(prompts), len(prompts[0])
         params = lib.llama_context_default_params()
-        params.n_ctx = streams * positions
-        params.n_batch = params.n_ubatch = max(256, streams)
+        params.n_ctx = streams * (length + tokens)
+        params.n_batch = params.n_ubatch = streams * length
         params.n_seq_max = streams
         params.n_threads = params.n_threads_batch = self._threads
-        return lib.llama_init_from_model(self._model, params)
+        context = lib.llama_init_from_model(self._model, params)
+        batch = lib.llama_batch_init(streams * length, 0, 1)
+        start = time.perf_counter()
+        best = self._run(context, batch, prompts, 0)
+        for step in range(1, tokens):
+            now = [[token] for token in best]
+            best = self._run(context, batch, now, length + step - 1)
+        seconds = time.perf_counter() - start
+        lib.llama_batch_free(batch)
+        lib.llama_free(context)
+        return seconds
 
-    def _step(self, context: Any, batch: Any, rows: Sequence[tuple[int, int, int, bool]]) -> None:
-        batch.n_tokens = len(rows)
-        for i, (token, position, sequence, wanted) in enumerate(rows):
-            batch.token[i], batch.pos[i] = token, position
-            batch.n_seq_id[i], batch.seq_id[i][0] = 1, sequence
-            batch.logits[i] = wanted
+    def _run(self, context: Any, batch: Any, new: list[list[int]], position: int) -> list[int]:
+        """One pass over the new tokens of every sequence; the likeliest one after each."""
+        row, last = 0, []
+        for sequence, ids in enumerate(new):
+            for i, token in enumerate(ids):
+                batch.token[row], batch.pos[row] = token, position + i
+                batch.n_seq_id[row], batch.seq_id[row][0] = 1, sequence
+                batch.logits[row] = i == len(ids) - 1
+                row += 1
+            last.append(row - 1)
+        batch.n_tokens = row
         if self._lib.llama_decode(context, batch):
             raise RuntimeError("llama_decode failed")
-
-    def _best(self, context: Any, row: int) -> int:
-        logits = self._lib.llama_get_logits_ith(context, row)
-        return int(np.ctypeslib.as_array(logits, shape=(CONFIG.vocab_size,)).argmax())
-
-    def decode(self, streams: int, tokens: int) -> float:
-        context = self._context(streams, 256)
-        batch = self._lib.llama_batch_init(max(256, streams), 0, 1)
-        now, start = [1] * streams, 0.0
-        for position in range(tokens + 1):
-            if position == 1:
-                start = time.perf_counter()
-            self._step(context, batch, [(t, position, s, True) for s, t in enumerate(now)])
-            now = [self._best(context, row) for row in range(streams)]
-        seconds = time.perf_counter() - start
-        self._lib.llama_batch_free(batch)
-        self._lib.llama_free(context)
-        return seconds
-
-    def prefill(self, ids: Sequence[int]) -> float:
-        context = self._context(1, 512)
-        batch = self._lib.llama_batch_init(512, 0, 1)
-        last = len(ids) - 1
-        start = time.perf_counter()
-        self._step(context, batch, [(t, i, 0, i == last) for i, t in enumerate(ids)])
-        self._best(context, last)
-        seconds = time.perf_counter() - start
-        self._lib.llama_batch_free(batch)
-        self._lib.llama_free(context)
-        return seconds
-
-    def start(self) -> list[str]:
-        options = {"n_ctx": CONFIG.seq_len, "n_threads": self._threads, "verbose": False}
-        code = (
-            f"import llama_cpp; model = llama_cpp.Llama({self._path!r}, **{options}); "
-            "next(model.generate([1])); print(flush=True)"
-        )
-        return [sys.executable, "-c", code]
+        shape = (CONFIG.vocab_size,)
+        logits = (self._lib.llama_get_logits_ith(context, row) for row in last)
+        return [int(np.ctypeslib.as_array(each, shape=shape).argmax()) for each in logits]

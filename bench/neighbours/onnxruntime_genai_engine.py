@@ -6,9 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +14,7 @@ from .hugging_face import folder
 
 PACKAGE = "onnxruntime-genai"
 DTYPES = ("float32", "int8", "int4")
+MOST_STREAMS = 32  # more raise an exception
 
 
 def built(dtype: str, cache: Path) -> Path:
@@ -34,41 +33,33 @@ class Engine:
         import onnxruntime_genai
 
         self._og = onnxruntime_genai
-        self._path = str(built(dtype, cache))
+        path = str(built(dtype, cache))
         session = {"session_options": {"intra_op_num_threads": threads}}
-        self._overlay = json.dumps({"model": {"decoder": session}})
-        config = self._og.Config(self._path)
-        config.overlay(self._overlay)
+        overlay = json.dumps({"model": {"decoder": session}})
+        config = self._og.Config(path)
+        config.overlay(overlay)
         self._model = self._og.Model(config)
+        self.start = (
+            f"import onnxruntime_genai as og; config = og.Config({path!r}); "
+            f"config.overlay({overlay!r}); model = og.Model(config); "
+            "params = og.GeneratorParams(model); params.set_search_options(max_length=2); "
+            "generator = og.Generator(model, params); generator.append_tokens([1]); "
+            "generator.generate_next_token()"
+        )
 
-    def _generate(self, prompts: Any, tokens: int) -> float:
-        streams, length = prompts.shape
+    def generate(self, prompts: list[list[int]], tokens: int) -> float:
+        if len(prompts) > MOST_STREAMS:
+            raise NotImplementedError
+        end = len(prompts[0]) + tokens
         params = self._og.GeneratorParams(self._model)
-        end = length + tokens
         params.set_search_options(
-            do_sample=False, batch_size=streams, min_length=end, max_length=end
+            do_sample=False, batch_size=len(prompts), min_length=end, max_length=end
         )
         generator = self._og.Generator(self._model, params)
         start = time.perf_counter()
-        generator.append_tokens(prompts)
+        generator.append_tokens(np.array(prompts, np.int32))
         for _ in range(tokens):
             generator.generate_next_token()
         seconds = time.perf_counter() - start
-        assert all(len(generator.get_sequence(i)) == end for i in range(streams))
+        assert all(len(generator.get_sequence(i)) == end for i in range(len(prompts)))
         return seconds
-
-    def decode(self, streams: int, tokens: int) -> float:
-        return self._generate(np.ones((streams, 1), np.int32), tokens)
-
-    def prefill(self, ids: Sequence[int]) -> float:
-        return self._generate(np.array([ids], np.int32), 1)
-
-    def start(self) -> list[str]:
-        code = (
-            f"import onnxruntime_genai as og; config = og.Config({self._path!r}); "
-            f"config.overlay({self._overlay!r}); model = og.Model(config); "
-            "params = og.GeneratorParams(model); params.set_search_options(max_length=2); "
-            "generator = og.Generator(model, params); generator.append_tokens([1]); "
-            "generator.generate_next_token(); print(flush=True)"
-        )
-        return [sys.executable, "-c", code]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import tinyzh
 from tinyzh import _core
@@ -18,27 +17,24 @@ DTYPES = ("float32", "int8", "int4")
 
 class Engine:
     def __init__(self, dtype: str, threads: int, cache: Path) -> None:
-        self._path = random_checkpoint(STORY_93M)
-        self._options = {"tokenizer": False, "dtype": dtype, "threads": threads}
-        self._model = tinyzh.Model(self._path, **self._options)
+        path = random_checkpoint(STORY_93M)
+        options: dict[str, Any] = {"tokenizer": False, "dtype": dtype, "threads": threads}
+        self._model = tinyzh.Model(path, **options)
         self.bytes_per_token = self._model.memory()["read_per_token"]
+        self.start = (
+            f"import tinyzh; model = tinyzh.Model({str(path)!r}, **{options}); "
+            "model.generate([1], max_new_tokens=1, seed=1).wait()"
+        )
 
-    def decode(self, streams: int, tokens: int) -> float:
-        batch = _core.Batch(self._model._core, streams)
-        now = [1] * streams
+    def generate(self, prompts: list[list[int]], tokens: int) -> float:
+        if len(prompts) == tokens == 1:  # all of the prompt and the first token in one pass
+            story = self._model.generate(prompts[0], max_new_tokens=1, seed=1, temperature=0)
+            story.wait()
+            return story.stats.time_to_first_token or float("nan")
+        batch = _core.Batch(self._model._core, len(prompts))
         start = time.perf_counter()
+        batch.prefill(prompts[0][:-1])
+        now = [prompt[-1] for prompt in prompts]
         for _ in range(tokens):
             now = batch.step(now).argmax(axis=1).tolist()
         return time.perf_counter() - start
-
-    def prefill(self, ids: Sequence[int]) -> float:
-        story = self._model.generate(list(ids), max_new_tokens=1, seed=1)
-        story.wait()
-        return story.stats.time_to_first_token or float("nan")
-
-    def start(self) -> list[str]:
-        code = (
-            f"import tinyzh; model = tinyzh.Model({str(self._path)!r}, **{self._options}); "
-            "model.generate([1], max_new_tokens=1, seed=1).wait(); print(flush=True)"
-        )
-        return [sys.executable, "-c", code]

@@ -11,34 +11,36 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PREFILL = list(range(1, 256))
+PROMPT = list(range(1, 256))
 
 
 def measure(engine: Any, work: str) -> float:
     """Seconds to the first token for ``start``, else tokens a second."""
     if work == "start":
-        return start(engine.start())
+        return start(engine.start)
     if work == "prefill":
-        return len(PREFILL) / engine.prefill(PREFILL)
+        return len(PROMPT) / engine.generate([PROMPT], 1)
     streams, batches = {"1": (1, 1), "16": (16, 1), "64": (64, 1), "2x32": (32, 2)}[work]
     tokens = 64 if streams == 1 else 32
-    return streams * batches * tokens / sum(engine.decode(streams, tokens) for _ in range(batches))
+    seconds = sum(engine.generate([[1]] * streams, tokens) for _ in range(batches))
+    return streams * batches * tokens / seconds
 
 
-def start(command: list[str]) -> float:
+def start(what: str | list[str]) -> float:
+    """Seconds from a new process to its first line."""
+    if isinstance(what, str):
+        what = [sys.executable, "-c", f"{what}; print(flush=True)"]
     begin = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout
-        assert process.stderr
-        line = process.stdout.readline()
+    with subprocess.Popen(what, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        line = process.stdout.readline() if process.stdout else b""
         seconds = time.perf_counter() - begin
-        if not line:
-            raise RuntimeError(f"no token: {process.stderr.read()[-200:]!r}")
+        _, errors = process.communicate()
+    if not line:
+        raise RuntimeError(f"no token: {errors[-200:]!r}")
     return seconds
 
 
@@ -56,28 +58,22 @@ def opened(name: str, dtype: str, threads: str, cache: str) -> tuple[Any, dict[s
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints is not an answer
-
-    def answer(work: Callable[[], dict[str, Any]]) -> bool:
-        try:
-            found, good = work(), True
-        except NotImplementedError:
-            found, good = {"none": True}, False
-        except Exception as error:
-            found, good = {"error": f"{type(error).__name__}: {error}"}, False
-        print(json.dumps(found), file=answers, flush=True)
-        return good
-
     engine = None
-
-    def open_it() -> dict[str, Any]:
-        nonlocal engine
-        engine, known = opened(*sys.argv[1:])
-        return known
-
-    if answer(open_it):
-        for line in sys.stdin:
-            work = json.loads(line)
-            answer(lambda work=work: {"value": measure(engine, work)})
+    while True:
+        try:
+            if not engine:
+                engine, answer = opened(*sys.argv[1:])
+            elif line := sys.stdin.readline():
+                answer = {"value": measure(engine, json.loads(line))}
+            else:
+                return
+        except NotImplementedError:
+            answer = {"error": None}
+        except Exception as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), file=answers, flush=True)
+        if not engine:
+            return
 
 
 if __name__ == "__main__":
