@@ -68,18 +68,15 @@ class Worker:
         return answer
 
     def measure(self, work: str) -> None:
-        """One more value, unless this work failed before."""
+        """One more value, unless this work failed before or the process is gone."""
         assert self._process.stdin
         values, errors = self.row["values"], self.row["errors"]
-        if self.row["error"] or work in errors:
+        if work in errors or self._process.poll() is not None:
             return
         self._process.send_signal(signal.SIGCONT)
-        try:
-            self._process.stdin.write(json.dumps(work) + "\n")
-            self._process.stdin.flush()
-            answer = self._answer()
-        except BrokenPipeError:
-            answer = {"error": "its process is gone"}
+        self._process.stdin.write(json.dumps(work) + "\n")
+        self._process.stdin.flush()
+        answer = self._answer()
         if "value" in answer:
             values.setdefault(work, []).append(answer["value"])
             say(f"  {self.row['engine']} {self.row['dtype']} {work}: {answer['value']:.4g}")
