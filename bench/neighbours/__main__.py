@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,19 +67,25 @@ class Worker:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
+    def _ask(self, work: str) -> dict[str, Any]:
+        assert self._process.stdin
+        self._process.send_signal(signal.SIGCONT)
+        with suppress(BrokenPipeError):  # it is gone, and so there is no answer
+            self._process.stdin.write(json.dumps(work) + "\n")
+            self._process.stdin.flush()
+        return self._answer()
+
     def measure(self, work: str) -> None:
         """One more value, unless this work failed before or the process is gone."""
-        assert self._process.stdin
         values, errors = self.row["values"], self.row["errors"]
-        if work in errors or self._process.poll() is not None:
+        if self.row["error"] or work in errors:
             return
-        self._process.send_signal(signal.SIGCONT)
-        self._process.stdin.write(json.dumps(work) + "\n")
-        self._process.stdin.flush()
-        answer = self._answer()
+        answer = self._ask(work)
         if "value" in answer:
             values.setdefault(work, []).append(answer["value"])
             say(f"  {self.row['engine']} {self.row['dtype']} {work}: {answer['value']:.4g}")
+        elif self._process.poll() is not None:
+            self.row["error"] = answer["error"]
         else:
             values.pop(work, None)
             errors[work] = answer["error"]

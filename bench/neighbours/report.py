@@ -51,16 +51,18 @@ def table(result: dict[str, Any]) -> str:
     ]
     dashes = ["–"] * (len(WORK) - 1)
     for row in result["rows"]:
-        if row["engine"] == "tinyzh" and not row["error"]:
+        if row["engine"] == "tinyzh" and row["values"]:
             limit = read[str(machine["threads"])] / row["bytes_per_token"]
             lines.append(_line("*limit of memory*", row["dtype"], [f"{limit:,.0f}", *dashes]))
     notes = []
     for row in result["rows"]:
-        name = f"{row['engine']} {row['version'] or ''}".strip() if not row["error"] else ""
-        if row["error"]:
-            lines.append(_line(row["engine"], row["dtype"], [f"not measured: {row['error']}"]))
+        name = f"{row['engine']} {row.get('version') or ''}".strip()
+        if row["error"] and not row["values"]:
+            lines.append(_line(name, row["dtype"], [f"not measured: {row['error']}"]))
             continue
         lines.append(_line(name, row["dtype"], [_cell(row, work) for work in WORK]))
+        if row["error"]:
+            notes.append(f"{name} {row['dtype']}, from some round on: {row['error']}")
         notes += [f"{name} {row['dtype']}, {WORK[w]}: {e}" for w, e in row["errors"].items() if e]
     if any(row["dtype"] in ("q8_0", "q4_0") and not row["error"] for row in result["rows"]):
         notes.append(

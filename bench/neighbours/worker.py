@@ -5,9 +5,11 @@ Reads a line of JSON for each measurement and answers with one; its parent stops
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 PROMPT = list(range(1, 256))
 
 
@@ -56,6 +59,8 @@ def opened(name: str, dtype: str, threads: str, cache: str) -> tuple[Any, dict[s
 
 
 def main() -> None:
+    if sys.platform == "linux":  # a stopped process would outlive its parent for ever
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints is not an answer
     engine = None
