@@ -39,7 +39,8 @@ double plain_error(const std::vector<float>& w) {
 
 TEST_CASE("q4: whatever the shape, a row comes back within a step, and zeros come back as zeros") {
   Inputs inputs(1);
-  for (const auto& [rows, cols] : std::vector<std::pair<size_t, size_t>>{{1, 1}, {16, 32}, {17, 33}, {5, 2268}, {40, 172}}) {
+  for (const auto& shape : std::vector<std::pair<size_t, size_t>>{{1, 1}, {16, 32}, {17, 33}, {5, 2268}, {40, 172}}) {
+    const size_t rows = shape.first, cols = shape.second;
     CAPTURE(rows);
     CAPTURE(cols);
     std::vector<float> weights = inputs.plain(rows * cols);
