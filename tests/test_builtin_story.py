@@ -8,6 +8,8 @@ from collections import Counter
 import pytest
 import tinyzh
 
+pytestmark = pytest.mark.slow  # hundreds of stories: too many under the sanitizers
+
 SEEDS = range(1, 41)
 
 

@@ -47,6 +47,8 @@ STORIES = [
     "妈妈对莉莉说：“你看，只要努力，就会有收获。”莉莉点点头，从那以后，她每天都认真地学习。",
 ]
 
+pytestmark = pytest.mark.slow  # hundreds of stories: too many under the sanitizers
+
 ROOT = Path(__file__).resolve().parents[1]
 HELD_OUT = ROOT.parent / "shared" / "corpus" / "tinystories_zh_valid.json"
 
