@@ -455,7 +455,7 @@ PYBIND11_MODULE(_core, m) {
   py::class_<Batch, std::shared_ptr<Batch>>(m, "Batch", "Several sequences in step, one token each at a time.")
       .def(py::init([](std::shared_ptr<Model> model, size_t streams) {
         const Away away;
-        return owned(new Batch(std::move(model), streams), static_cast<void (*)(Batch*)>(&destroy));
+        return owned(new Batch(std::move(model), streams), &destroy);
       }), "model"_a, "streams"_a)
       .def("prefill", [](Batch& batch, const std::vector<int32_t>& tokens) {
         const Away away;

@@ -22,7 +22,6 @@ class Batch {
 
   size_t streams() const { return caches_.size(); }
   size_t vocab_size() const { return static_cast<size_t>(model_->config().vocab_size); }
-  int32_t position() const { return position_; }
 
   // The next tokens.size() tokens of every stream, the same for all.
   void prefill(std::span<const int32_t> tokens);

@@ -32,6 +32,19 @@ inline void store_rows(float* out, __m256 low, __m256 high, size_t rows) {
   }
 }
 
+// The sums of a tile, times the scales of its columns.
+template <int P, int C>
+inline void store_tile(float* out, size_t out_stride, const __m256 (&acc)[P][2][C], size_t rows, size_t panel,
+                       size_t apart, const Q8Rows& x, size_t b) {
+  for (int p = 0; p < P; ++p)
+    for (int c = 0; c < C; ++c) {
+      const size_t first = (panel + p * apart) * kPanelRows;
+      const __m256 x_scale = _mm256_set1_ps(x.scales[b + c]);
+      store_rows(out + (b + c) * out_stride + first, _mm256_mul_ps(acc[p][0][c], x_scale),
+                 _mm256_mul_ps(acc[p][1][c], x_scale), rows - first);
+    }
+}
+
 // ---- int8 -----------------------------------------------------------------------------------------
 
 // P panels, `apart` from each other, times C columns.  Bytes are multiplied as |w| * (x with the sign of
@@ -78,13 +91,7 @@ inline void tile_q8(float* out, size_t out_stride, const Q8Panels& w, size_t pan
           acc[p][half][c] = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(dot[p][half][c]), acc[p][half][c]);
       }
   }
-  for (int p = 0; p < P; ++p)
-    for (int c = 0; c < C; ++c) {
-      const size_t first = (panel + p * apart) * kPanelRows;
-      const __m256 x_scale = _mm256_set1_ps(x.scales[b + c]);
-      store_rows(out + (b + c) * out_stride + first, _mm256_mul_ps(acc[p][0][c], x_scale),
-                 _mm256_mul_ps(acc[p][1][c], x_scale), w.rows - first);
-    }
+  store_tile(out, out_stride, acc, w.rows, panel, apart, x, b);
 }
 
 // ---- int4 -----------------------------------------------------------------------------------------
@@ -131,75 +138,49 @@ inline void tile_q4(float* out, size_t out_stride, const Q4Panels& w, size_t pan
       }
     }
   }
-  for (int p = 0; p < P; ++p)
-    for (int c = 0; c < C; ++c) {
-      const size_t first = (panel + p * apart) * kPanelRows;
-      const __m256 x_scale = _mm256_set1_ps(x.scales[b + c]);
-      store_rows(out + (b + c) * out_stride + first, _mm256_mul_ps(acc[p][0][c], x_scale),
-                 _mm256_mul_ps(acc[p][1][c], x_scale), w.rows - first);
-    }
+  store_tile(out, out_stride, acc, w.rows, panel, apart, x, b);
 }
 
 // ---- all panels and all columns -------------------------------------------------------------------
 
-// Columns at a time: the most that keep sums, weights and a column in sixteen registers.
-constexpr size_t kQ8Columns = 4, kQ4Columns = 3;
-
-void matmul_q8(float* out, size_t out_stride, const Q8Panels& w, const Q8Rows& x, size_t batch) {
-  const size_t panels = (w.rows + kPanelRows - 1) / kPanelRows;
-  if (batch == 1) {  // memory is the limit: two panels far apart are two streams of it
+// One column: memory is the limit, and two panels far apart are two streams of it.  More: as many at a time
+// as keep sums, weights and a column in sixteen registers.  tile<P, C>(panel, apart, b).
+template <size_t kColumns, class Tile>
+inline void each_tile(size_t rows, size_t batch, Tile tile) {
+  static_assert(kColumns <= 4);
+  const size_t panels = (rows + kPanelRows - 1) / kPanelRows;
+  if (batch == 1) {
     const size_t apart = panels / 2;
-    for (size_t p = 0; p < apart; ++p) tile_q8<2, 1>(out, out_stride, w, p, apart, x, 0);
-    if (panels % 2) tile_q8<1, 1>(out, out_stride, w, panels - 1, 0, x, 0);
+    for (size_t p = 0; p < apart; ++p) tile.template operator()<2, 1>(p, apart, 0);
+    if (panels % 2) tile.template operator()<1, 1>(panels - 1, 0, 0);
     return;
   }
   for (size_t p = 0; p < panels; ++p) {
     size_t b = 0;
-    for (; b + kQ8Columns <= batch; b += kQ8Columns) tile_q8<1, kQ8Columns>(out, out_stride, w, p, 0, x, b);
+    for (; b + kColumns <= batch; b += kColumns) tile.template operator()<1, kColumns>(p, 0, b);
     switch (batch - b) {
-      case 3: tile_q8<1, 3>(out, out_stride, w, p, 0, x, b); break;
-      case 2: tile_q8<1, 2>(out, out_stride, w, p, 0, x, b); break;
-      case 1: tile_q8<1, 1>(out, out_stride, w, p, 0, x, b); break;
+      case 3: tile.template operator()<1, 3>(p, 0, b); break;
+      case 2: tile.template operator()<1, 2>(p, 0, b); break;
+      case 1: tile.template operator()<1, 1>(p, 0, b); break;
     }
   }
 }
 
+void matmul_q8(float* out, size_t out_stride, const Q8Panels& w, const Q8Rows& x, size_t batch) {
+  each_tile<4>(w.rows, batch, [&]<int P, int C>(size_t panel, size_t apart, size_t b) {
+    tile_q8<P, C>(out, out_stride, w, panel, apart, x, b);
+  });
+}
+
 void matmul_q4(float* out, size_t out_stride, const Q4Panels& w, const Q8Rows& x, size_t batch) {
-  const size_t panels = (w.rows + kPanelRows - 1) / kPanelRows;
-  if (batch == 1) {
-    const size_t apart = panels / 2;
-    for (size_t p = 0; p < apart; ++p) tile_q4<2, 1>(out, out_stride, w, p, apart, x, 0);
-    if (panels % 2) tile_q4<1, 1>(out, out_stride, w, panels - 1, 0, x, 0);
-    return;
-  }
-  for (size_t p = 0; p < panels; ++p) {
-    size_t b = 0;
-    for (; b + kQ4Columns <= batch; b += kQ4Columns)
-      tile_q4<1, kQ4Columns>(out, out_stride, w, p, 0, x, b);
-    switch (batch - b) {
-      case 2: tile_q4<1, 2>(out, out_stride, w, p, 0, x, b); break;
-      case 1: tile_q4<1, 1>(out, out_stride, w, p, 0, x, b); break;
-    }
-  }
+  each_tile<3>(w.rows, batch, [&]<int P, int C>(size_t panel, size_t apart, size_t b) {
+    tile_q4<P, C>(out, out_stride, w, panel, apart, x, b);
+  });
 }
 
 }  // namespace
 
-const Kernels kAvx2Kernels = {
-    .name = "avx2",
-    .matmul_f32 = G::matmul_f32,
-    .matmul_q8 = matmul_q8,
-    .matmul_q4 = matmul_q4,
-    .quantise_row = G::quantise_row,
-    .quantise_q4 = G::quantise_q4,
-    .rmsnorm = G::rmsnorm,
-    .swiglu = G::swiglu,
-    .add = G::add,
-    .rope = G::rope,
-    .attention = {G::attention<float>, G::attention<uint16_t>, G::attention<int8_t>},
-    .narrow = G::narrow,
-    .exp_shifted = G::exp_shifted,
-};
+constinit const Kernels kAvx2Kernels = G::table("avx2", matmul_q8, matmul_q4);
 
 }  // namespace tinyzh
 #endif

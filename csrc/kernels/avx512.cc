@@ -30,6 +30,18 @@ inline void store_rows(float* out, __m512 results, size_t rows) {
     _mm512_mask_storeu_ps(out, static_cast<__mmask16>((1u << rows) - 1), results);
 }
 
+// The sums of a tile, times the scales of its columns.
+template <int P, int C>
+inline void store_tile(float* out, size_t out_stride, const __m512 (&acc)[P][C], size_t rows, size_t panel,
+                       size_t apart, const Q8Rows& x, size_t b) {
+  for (int p = 0; p < P; ++p) {
+    const size_t first = (panel + p * apart) * kPanelRows;
+    for (int c = 0; c < C; ++c)
+      store_rows(out + (b + c) * out_stride + first, _mm512_mul_ps(acc[p][c], _mm512_set1_ps(x.scales[b + c])),
+                 rows - first);
+  }
+}
+
 // ---- int8 -----------------------------------------------------------------------------------------
 
 // vpdpbusd multiplies unsigned by signed bytes: weights are taken as w + 128, and 128 * sum(x) goes off at
@@ -77,12 +89,7 @@ void tile_q8(float* out, size_t out_stride, const Q8Panels& w, size_t panel, siz
       for (int c = 0; c < C; ++c) acc[p][c] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(dot[p][c]), acc[p][c]);
     }
   }
-  for (int p = 0; p < P; ++p) {
-    const size_t first = (panel + p * apart) * kPanelRows;
-    for (int c = 0; c < C; ++c)
-      store_rows(out + (b + c) * out_stride + first, _mm512_mul_ps(acc[p][c], _mm512_set1_ps(x.scales[b + c])),
-                 w.rows - first);
-  }
+  store_tile(out, out_stride, acc, w.rows, panel, apart, x, b);
 }
 
 // ---- int4 -----------------------------------------------------------------------------------------
@@ -125,12 +132,7 @@ void tile_q4(float* out, size_t out_stride, const Q4Panels& w, size_t panel, siz
       }
     }
   }
-  for (int p = 0; p < P; ++p) {
-    const size_t first = (panel + p * apart) * kPanelRows;
-    for (int c = 0; c < C; ++c)
-      store_rows(out + (b + c) * out_stride + first, _mm512_mul_ps(acc[p][c], _mm512_set1_ps(x.scales[b + c])),
-                 w.rows - first);
-  }
+  store_tile(out, out_stride, acc, w.rows, panel, apart, x, b);
 }
 
 // ---- all panels and all columns -------------------------------------------------------------------
@@ -178,21 +180,7 @@ void matmul_q4(float* out, size_t out_stride, const Q4Panels& w, const Q8Rows& x
 
 }  // namespace
 
-const Kernels kAvx512Kernels = {
-    .name = "avx512",
-    .matmul_f32 = G::matmul_f32,
-    .matmul_q8 = matmul_q8,
-    .matmul_q4 = matmul_q4,
-    .quantise_row = G::quantise_row,
-    .quantise_q4 = G::quantise_q4,
-    .rmsnorm = G::rmsnorm,
-    .swiglu = G::swiglu,
-    .add = G::add,
-    .rope = G::rope,
-    .attention = {G::attention<float>, G::attention<uint16_t>, G::attention<int8_t>},
-    .narrow = G::narrow,
-    .exp_shifted = G::exp_shifted,
-};
+constinit const Kernels kAvx512Kernels = G::table("avx512", matmul_q8, matmul_q4);
 
 }  // namespace tinyzh
 #endif

@@ -368,6 +368,26 @@ struct Generic {
       rest.positions += step;
     }
   }
+
+  // The table of an instruction set: what is here, and its own products of quantised matrices.
+  static constexpr Kernels table(const char* name, decltype(Kernels::matmul_q8) matmul_q8,
+                                 decltype(Kernels::matmul_q4) matmul_q4) {
+    return {
+        .name = name,
+        .matmul_f32 = matmul_f32,
+        .matmul_q8 = matmul_q8,
+        .matmul_q4 = matmul_q4,
+        .quantise_row = quantise_row,
+        .quantise_q4 = quantise_q4,
+        .rmsnorm = rmsnorm,
+        .swiglu = swiglu,
+        .add = add,
+        .rope = rope,
+        .attention = {attention<float>, attention<uint16_t>, attention<int8_t>},
+        .narrow = narrow,
+        .exp_shifted = exp_shifted,
+    };
+  }
 };
 
 }  // namespace tinyzh

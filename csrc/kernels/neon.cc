@@ -38,21 +38,7 @@ using P = neon::Products<Dots>;
 
 }  // namespace
 
-const Kernels kNeonKernels = {
-    .name = "neon",
-    .matmul_f32 = G::matmul_f32,
-    .matmul_q8 = P::matmul<Q8Panels>,
-    .matmul_q4 = P::matmul<Q4Panels>,
-    .quantise_row = G::quantise_row,
-    .quantise_q4 = G::quantise_q4,
-    .rmsnorm = G::rmsnorm,
-    .swiglu = G::swiglu,
-    .add = G::add,
-    .rope = G::rope,
-    .attention = {G::attention<float>, G::attention<uint16_t>, G::attention<int8_t>},
-    .narrow = G::narrow,
-    .exp_shifted = G::exp_shifted,
-};
+constinit const Kernels kNeonKernels = G::table("neon", P::matmul<Q8Panels>, P::matmul<Q4Panels>);
 
 }  // namespace tinyzh
 #endif

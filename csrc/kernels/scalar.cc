@@ -54,20 +54,6 @@ void matmul_q4(float* out, size_t out_stride, const Q4Panels& w, const Q8Rows& x
 
 }  // namespace
 
-const Kernels kScalarKernels = {
-    .name = "scalar",
-    .matmul_f32 = G::matmul_f32,
-    .matmul_q8 = matmul_q8,
-    .matmul_q4 = matmul_q4,
-    .quantise_row = G::quantise_row,
-    .quantise_q4 = G::quantise_q4,
-    .rmsnorm = G::rmsnorm,
-    .swiglu = G::swiglu,
-    .add = G::add,
-    .rope = G::rope,
-    .attention = {G::attention<float>, G::attention<uint16_t>, G::attention<int8_t>},
-    .narrow = G::narrow,
-    .exp_shifted = G::exp_shifted,
-};
+constinit const Kernels kScalarKernels = G::table("scalar", matmul_q8, matmul_q4);
 
 }  // namespace tinyzh

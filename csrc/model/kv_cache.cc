@@ -45,38 +45,35 @@ KvLayout::KvLayout(const Config& config, KvType kv_type)
   stride = scale_offset + (type == KvType::int8 ? 2 * kBlockPositions * sizeof(float) : 0);
 }
 
+// x (head_size) rounded to the type: one element every `step` places from `place` on; int8 has a scale too.
+void KvCache::put_row(const Kernels& kernels, const float* x, std::byte* place, size_t step, std::byte* scale_place,
+                      float* scratch) const {
+  const size_t size = layout_.head_size;
+  switch (layout_.type) {
+    case KvType::float32: return put(x, size, place, step);
+    case KvType::float16: {
+      auto* halves = reinterpret_cast<uint16_t*>(scratch);
+      kernels.narrow(halves, x, size);
+      return put(halves, size, place, step);
+    }
+    case KvType::int8: {
+      auto* bytes = reinterpret_cast<int8_t*>(scratch);  // padded to whole groups
+      float* sums = scratch + (size + 2 * kGroupColumns) / 4;
+      const float scale = kernels.quantise_row(bytes, sums, x, size);
+      std::memcpy(scale_place, &scale, sizeof scale);
+      return put(bytes, size, place, step);
+    }
+  }
+}
+
 void KvCache::store(const Kernels& kernels, size_t layer, size_t position, const float* k, const float* v, float* scratch) {
   std::byte* block = table_[position / kBlockPositions];
-  const size_t slot = position % kBlockPositions, size = layout_.head_size, padded = padded8(size);
+  const size_t slot = position % kBlockPositions, size = layout_.head_size, bytes = element_bytes(layout_.type);
+  const size_t scale = slot * sizeof(float);
   for (size_t h = 0; h < layout_.kv_heads; ++h, k += size, v += size) {
     const AttentionHead head = layout_.head(table_.data(), layer, h, position + 1);
-    const auto both = [&](auto place) {  // keys side by side with the other positions, values one after another
-      place(k, head.keys, head.key_scales, slot, kBlockPositions);
-      place(v, head.values, head.value_scales, slot * padded, size_t{1});
-    };
-    switch (layout_.type) {
-      case KvType::float32:
-        both([&](const float* x, size_t offset, size_t, size_t first, size_t step) {
-          put(x, size, block + offset + first * sizeof(float), step);
-        });
-        break;
-      case KvType::float16:
-        both([&](const float* x, size_t offset, size_t, size_t first, size_t step) {
-          auto* halves = reinterpret_cast<uint16_t*>(scratch);
-          kernels.narrow(halves, x, size);
-          put(halves, size, block + offset + first * sizeof(uint16_t), step);
-        });
-        break;
-      case KvType::int8:
-        both([&](const float* x, size_t offset, size_t scales, size_t first, size_t step) {
-          auto* bytes = reinterpret_cast<int8_t*>(scratch);  // padded to whole groups
-          float* sums = scratch + (size + 2 * kGroupColumns) / 4;
-          const float scale = kernels.quantise_row(bytes, sums, x, size);
-          put(bytes, size, block + offset + first, step);
-          std::memcpy(block + scales + slot * sizeof(float), &scale, sizeof scale);
-        });
-        break;
-    }
+    put_row(kernels, k, block + head.keys + slot * bytes, kBlockPositions, block + head.key_scales + scale, scratch);
+    put_row(kernels, v, block + head.values + slot * padded8(size) * bytes, 1, block + head.value_scales + scale, scratch);
   }
 }
 

@@ -53,6 +53,9 @@ class KvCache {
   void store(const Kernels& kernels, size_t layer, size_t position, const float* k, const float* v, float* scratch);
 
  private:
+  void put_row(const Kernels& kernels, const float* x, std::byte* place, size_t step, std::byte* scale_place,
+               float* scratch) const;
+
   KvLayout layout_;
   std::vector<AlignedBuffer<std::byte>> blocks_;
   std::vector<std::byte*> table_;

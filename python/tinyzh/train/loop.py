@@ -34,13 +34,14 @@ from .evaluate import measure
 from .log import Log
 from .model import Llama
 from .optimizer import Average, Optimizer, learning_rate
+from .tokenizer import RESERVED
 
 __all__ = ["Batches", "Result", "train"]
 
 LOG_EVERY = 10  # steps
 # Bytes 0x80 to 0xFF in the tokenizers that are trained here: parts of rare characters.  A model
 # that small, having learnt to write them, puts them together wrongly now and then.
-SPELLED = (3 + 0x80, 3 + 0xFF)
+SPELLED = (RESERVED - 0x80, RESERVED - 1)
 
 Progress = Callable[[float, str], None]
 """Told how much of the run is done, from 0 to 1, and what can be said about it."""
