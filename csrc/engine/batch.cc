@@ -16,9 +16,11 @@ Batch::Batch(std::shared_ptr<Model> model, size_t streams)
 void Batch::prefill(std::span<const int32_t> tokens) {
   check(tokens, tokens.size());
   std::vector<Row> rows;
-  for (KvCache& cache : caches_)
+  for (KvCache& cache : caches_) {
+    cache.reserve(static_cast<size_t>(position_) + tokens.size());
     for (size_t t = 0; t < tokens.size(); ++t)
-      rows.push_back({tokens[t], position_ + static_cast<int32_t>(t), &cache, false});
+      rows.push_back({tokens[t], position_ + static_cast<int32_t>(t), cache.table(), false});
+  }
   compute(rows, nullptr);
   position_ += static_cast<int32_t>(tokens.size());
 }
@@ -28,7 +30,10 @@ void Batch::step(std::span<const int32_t> tokens, float* logits) {
     fail(Code::invalid_argument, tokens.size(), " tokens for ", streams(), " streams: expected one for each");
   check(tokens, 1);
   std::vector<Row> rows;
-  for (size_t i = 0; i < streams(); ++i) rows.push_back({tokens[i], position_, &caches_[i], true});
+  for (size_t i = 0; i < streams(); ++i) {
+    caches_[i].reserve(static_cast<size_t>(position_) + 1);
+    rows.push_back({tokens[i], position_, caches_[i].table(), true});
+  }
   compute(rows, logits);
   ++position_;
 }

@@ -185,9 +185,10 @@ void Engine::generate(Request& request) {
   for (size_t first = 0; first < options.prompt.size(); first += Forward::kMaxRows) {
     if (interrupted()) return;
     const size_t last = std::min(first + Forward::kMaxRows, options.prompt.size());
+    cache.reserve(last);
     rows.clear();
     for (size_t i = first; i < last; ++i)
-      rows.push_back({options.prompt[i], position++, &cache, i + 1 == options.prompt.size()});
+      rows.push_back({options.prompt[i], position++, cache.table(), i + 1 == options.prompt.size()});
     compute(rows, logits.data());
   }
   for (int64_t n = 0;; ++n) {
@@ -203,7 +204,8 @@ void Engine::generate(Request& request) {
     request.publish(sample, text.push(sample.token));
     if (text.stopped()) return finish(FinishReason::stop);
     if (n + 1 == most) return finish(FinishReason::length);
-    const Row row{sample.token, position++, &cache, true};
+    cache.reserve(static_cast<size_t>(position) + 1);
+    const Row row{sample.token, position++, cache.table(), true};
     compute({&row, 1}, logits.data());
   }
 }
@@ -215,6 +217,7 @@ void Engine::evaluate(std::span<const int32_t> ids,
   if (ids.size() > static_cast<size_t>(config.seq_len))
     fail(Code::context_full, ids.size(), " tokens do not fit the model's context of ", config.seq_len);
   KvCache cache(model_->kv_layout());
+  cache.reserve(ids.size());
   const auto vocab = static_cast<size_t>(config.vocab_size);
   std::vector<float> logits(std::min(ids.size(), Forward::kMaxRows) * vocab);
   std::vector<Row> rows;
@@ -225,7 +228,7 @@ void Engine::evaluate(std::span<const int32_t> ids,
     }
     rows.clear();
     for (size_t i = first; i < std::min(first + Forward::kMaxRows, ids.size()); ++i)
-      rows.push_back({ids[i], static_cast<int32_t>(i), &cache, true});
+      rows.push_back({ids[i], static_cast<int32_t>(i), cache.table(), true});
     compute(rows, logits.data(), observer);
     use(first, {logits.data(), rows.size() * vocab});
   }

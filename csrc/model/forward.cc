@@ -42,7 +42,7 @@ Forward::Forward(const Weights& weights, KvType kv_type, const Kernels& kernels,
       layout_(weights.config, kv_type),
       rope_(weights.config),
       scores_(pool.threads()) {
-  for (size_t i = 0; i < pool.threads(); ++i) kv_scratch_.emplace_back(KvCache::scratch_floats(layout_.head_size));
+  for (size_t i = 0; i < pool.threads(); ++i) kv_scratch_.emplace_back(layout_.scratch_floats());
 }
 
 void Forward::run(std::span<const Row> rows, float* logits, const Observer& observer) {
@@ -92,8 +92,8 @@ void Forward::build() {
       const float *cos = rope_.cos(row.position), *sin = rope_.sin(row.position);
       kernels_.rope(q_.data() + b * D, cos, sin, layout_.head_size, heads);
       kernels_.rope(k_.data() + b * kv_dim, cos, sin, layout_.head_size, layout_.kv_heads);
-      row.cache->store(kernels_, l, row.position, k_.data() + b * kv_dim, v_.data() + b * kv_dim,
-                       kv_scratch_[worker].data());
+      layout_.store(kernels_, row.blocks, l, row.position, k_.data() + b * kv_dim, v_.data() + b * kv_dim,
+                    kv_scratch_[worker].data());
     }, {named("q", n, q_.data(), B, D), named("k", n, k_.data(), B, kv_dim), named("v", n, v_.data(), B, kv_dim)});
     add_stage((B + kAttentionRows - 1) / kAttentionRows * heads,
               [this, l, heads](size_t i, size_t worker) { attend(l, i / heads * kAttentionRows, i % heads, worker); },
@@ -198,11 +198,11 @@ void Forward::attend(size_t layer, size_t first, size_t head, size_t worker) {
   for (size_t b = first; b < last;) {
     const Row& row = rows_[b];
     size_t count = 1;
-    while (b + count < last && rows_[b + count].cache == row.cache &&
+    while (b + count < last && rows_[b + count].blocks == row.blocks &&
            rows_[b + count].position == row.position + static_cast<int32_t>(count))
       ++count;
     const AttentionHead keys_and_values =
-        layout_.head(row.cache->table(), layer, kv_head, static_cast<size_t>(row.position) + 1);
+        layout_.head(row.blocks, layer, kv_head, static_cast<size_t>(row.position) + 1);
     kernels_.attention[static_cast<size_t>(layout_.type)](att_.row(b) + offset, D, q_.data() + b * D + offset, D,
                                                           keys_and_values, count, scores_[worker].data());
     b += count;
@@ -211,10 +211,7 @@ void Forward::attend(size_t layer, size_t first, size_t head, size_t worker) {
 
 void Forward::reserve(std::span<const Row> rows) {
   size_t positions = 0;
-  for (const Row& row : rows) {
-    row.cache->reserve(row.position + 1);
-    positions = std::max<size_t>(positions, row.position + 1);
-  }
+  for (const Row& row : rows) positions = std::max<size_t>(positions, row.position + 1);
   rope_.reserve(positions);
   positions = kAttentionRows * ((positions + kBlockPositions - 1) / kBlockPositions * kBlockPositions);
   for (AlignedBuffer<float>& scores : scores_)

@@ -20,7 +20,8 @@ namespace tinyzh {
 struct Row {
   int32_t token;
   int32_t position;
-  KvCache* cache;       // of the row's sequence; positions before this one are there or in this pass
+  std::byte* const* blocks;  // table of the row's sequence, the same for all its rows; reaches this position, and
+                             // the positions before are there or in this pass
   bool wants_logits;
 };
 
@@ -42,7 +43,7 @@ class Forward {
   Forward& operator=(const Forward&) = delete;
 
   // logits (rows that want them, vocab_size), in the order of the rows, of which there are at most
-  // kMaxRows.  Tokens and positions must be valid.  Throws std::bad_alloc when the cache cannot grow; nothing is computed then.
+  // kMaxRows.  Tokens and positions must be valid.  Throws std::bad_alloc; nothing is computed then.
   void run(std::span<const Row> rows, float* logits, const Observer& observer = {});
 
  private:
@@ -101,7 +102,7 @@ class Forward {
   Activation gate_;             // (rows, hidden_dim)
   AlignedBuffer<float> up_;     // (rows, hidden_dim)
   std::vector<AlignedBuffer<float>> scores_;  // per worker: (kAttentionRows, positions)
-  std::vector<AlignedBuffer<float>> kv_scratch_;  // per worker: what KvCache::store needs
+  std::vector<AlignedBuffer<float>> kv_scratch_;  // per worker: what KvLayout::store needs
 };
 
 }  // namespace tinyzh

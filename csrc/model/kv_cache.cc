@@ -46,34 +46,33 @@ KvLayout::KvLayout(const Config& config, KvType kv_type)
 }
 
 // x (head_size) rounded to the type: one element every `step` places from `place` on; int8 has a scale too.
-void KvCache::put_row(const Kernels& kernels, const float* x, std::byte* place, size_t step, std::byte* scale_place,
-                      float* scratch) const {
-  const size_t size = layout_.head_size;
-  switch (layout_.type) {
-    case KvType::float32: return put(x, size, place, step);
+void KvLayout::put_row(const Kernels& kernels, const float* x, std::byte* place, size_t step, std::byte* scale_place,
+                       float* scratch) const {
+  switch (type) {
+    case KvType::float32: return put(x, head_size, place, step);
     case KvType::float16: {
       auto* halves = reinterpret_cast<uint16_t*>(scratch);
-      kernels.narrow(halves, x, size);
-      return put(halves, size, place, step);
+      kernels.narrow(halves, x, head_size);
+      return put(halves, head_size, place, step);
     }
     case KvType::int8: {
       auto* bytes = reinterpret_cast<int8_t*>(scratch);  // padded to whole groups
-      float* sums = scratch + (size + 2 * kGroupColumns) / 4;
-      const float scale = kernels.quantise_row(bytes, sums, x, size);
+      float* sums = scratch + (head_size + 2 * kGroupColumns) / 4;
+      const float scale = kernels.quantise_row(bytes, sums, x, head_size);
       std::memcpy(scale_place, &scale, sizeof scale);
-      return put(bytes, size, place, step);
+      return put(bytes, head_size, place, step);
     }
   }
 }
 
-void KvCache::store(const Kernels& kernels, size_t layer, size_t position, const float* k, const float* v, float* scratch) {
-  std::byte* block = table_[position / kBlockPositions];
-  const size_t slot = position % kBlockPositions, size = layout_.head_size, bytes = element_bytes(layout_.type);
-  const size_t scale = slot * sizeof(float);
-  for (size_t h = 0; h < layout_.kv_heads; ++h, k += size, v += size) {
-    const AttentionHead head = layout_.head(table_.data(), layer, h, position + 1);
-    put_row(kernels, k, block + head.keys + slot * bytes, kBlockPositions, block + head.key_scales + scale, scratch);
-    put_row(kernels, v, block + head.values + slot * padded8(size) * bytes, 1, block + head.value_scales + scale, scratch);
+void KvLayout::store(const Kernels& kernels, std::byte* const* blocks, size_t layer, size_t position, const float* k,
+                     const float* v, float* scratch) const {
+  std::byte* block = blocks[position / kBlockPositions];
+  const size_t slot = position % kBlockPositions, bytes = element_bytes(type), scale = slot * sizeof(float);
+  for (size_t h = 0; h < kv_heads; ++h, k += head_size, v += head_size) {
+    const AttentionHead at = head(blocks, layer, h, position + 1);
+    put_row(kernels, k, block + at.keys + slot * bytes, kBlockPositions, block + at.key_scales + scale, scratch);
+    put_row(kernels, v, block + at.values + slot * padded8(head_size) * bytes, 1, block + at.value_scales + scale, scratch);
   }
 }
 

@@ -1,5 +1,5 @@
-// Keys and values of one sequence, in blocks of kBlockPositions positions reached through a table, so
-// that memory grows with the text and blocks can later be shared or moved between sequences.
+// Keys and values of a sequence, in blocks of kBlockPositions positions reached through a table, so that
+// memory grows with the text and sequences can share blocks.
 #pragma once
 
 #include <cstddef>
@@ -25,17 +25,28 @@ struct KvLayout {
     return {blocks, keys, values, keys + scale_offset, keys + scale_offset + kBlockPositions * sizeof(float), head_size, positions};
   }
   size_t block_bytes() const { return layers * kv_heads * stride; }
+  static constexpr size_t blocks(size_t positions) { return (positions + kBlockPositions - 1) / kBlockPositions; }
+
+  // Stores one position of one layer: k and v (kv_heads, head_size), rounded to the type.
+  void store(const Kernels& kernels, std::byte* const* blocks, size_t layer, size_t position, const float* k,
+             const float* v, float* scratch) const;
+  // Memory that store() needs for itself.
+  size_t scratch_floats() const { return head_size + 2 * kGroupColumns; }
 
   KvType type;
   size_t head_size, kv_heads, layers;
   size_t value_offset, scale_offset, stride;  // from the keys of a head to its values, its scales, the next head
+
+ private:
+  void put_row(const Kernels& kernels, const float* x, std::byte* place, size_t step, std::byte* scale_place,
+               float* scratch) const;
 };
 
+// Blocks of one sequence that grow with it and are its own.
 class KvCache {
  public:
   explicit KvCache(const KvLayout& layout) : layout_(layout) {}
 
-  const KvLayout& layout() const { return layout_; }
   // Makes room for positions 0 ... positions - 1; throws std::bad_alloc.
   void reserve(size_t positions) {
     while (table_.size() * kBlockPositions < positions) {
@@ -46,16 +57,7 @@ class KvCache {
   std::byte* const* table() const { return table_.data(); }
   size_t bytes() const { return blocks_.size() * layout_.block_bytes(); }
 
-  // Memory that store() needs for itself, for a head of this size.
-  static size_t scratch_floats(size_t head_size) { return head_size + 2 * kGroupColumns; }
-
-  // Stores one position of one layer: k and v (kv_heads, head_size), rounded to the type.
-  void store(const Kernels& kernels, size_t layer, size_t position, const float* k, const float* v, float* scratch);
-
  private:
-  void put_row(const Kernels& kernels, const float* x, std::byte* place, size_t step, std::byte* scale_place,
-               float* scratch) const;
-
   KvLayout layout_;
   std::vector<AlignedBuffer<std::byte>> blocks_;
   std::vector<std::byte*> table_;

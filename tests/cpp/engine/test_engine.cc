@@ -25,12 +25,13 @@ namespace {
 std::vector<int32_t> by_hand(Model& model, const RequestOptions& options) {
   Forward forward(model.weights(), model.kv_layout().type, model.kernels(), model.pool());
   KvCache cache(model.kv_layout());
+  cache.reserve(static_cast<size_t>(model.config().seq_len));
   Sampler sampler(options.sampling, model.kernels(), model.config().vocab_size, options.prompt);
   std::vector<float> logits(static_cast<size_t>(model.config().vocab_size));
   std::vector<int32_t> tokens;
   int32_t position = 0, next = options.prompt[0];
   while (position < model.config().seq_len) {
-    const Row row{next, position++, &cache, true};
+    const Row row{next, position++, cache.table(), true};
     forward.run({&row, 1}, logits.data());
     if (static_cast<size_t>(position) < options.prompt.size()) {
       next = options.prompt[static_cast<size_t>(position)];

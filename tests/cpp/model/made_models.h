@@ -52,11 +52,12 @@ inline std::vector<float> logits_of(Model& model, const std::vector<int32_t>& to
   const auto vocab = static_cast<size_t>(model.config().vocab_size);
   Forward forward(model.weights(), model.kv_layout().type, model.kernels(), model.pool());
   KvCache cache(model.kv_layout());
+  cache.reserve(tokens.size());
   std::vector<float> logits(tokens.size() * vocab);
   for (size_t first = 0; first < tokens.size(); first += cut) {
     std::vector<Row> rows;
     for (size_t i = first; i < std::min(first + cut, tokens.size()); ++i)
-      rows.push_back({tokens[i], static_cast<int32_t>(i), &cache, true});
+      rows.push_back({tokens[i], static_cast<int32_t>(i), cache.table(), true});
     forward.run(rows, logits.data() + first * vocab);
   }
   return logits;

@@ -171,6 +171,7 @@ TEST_CASE("forward: rows of several sequences mixed in one pass, in any order") 
     for (uint32_t s = 0; s < 4; ++s) {
       const std::vector<int32_t> tokens = random_tokens(variant.config, 10 + 13 * s, 10 + s);
       sequences.push_back({tokens, logits_of(*model, tokens), KvCache(model->kv_layout())});
+      sequences.back().cache.reserve(tokens.size());
     }
     std::mt19937 random(5);
     Forward forward(model->weights(), model->kv_layout().type, model->kernels(), model->pool());
@@ -183,7 +184,7 @@ TEST_CASE("forward: rows of several sequences mixed in one pass, in any order") 
       for (size_t s = 0; s < sequences.size(); ++s) {
         Sequence& sequence = sequences[s];
         for (size_t n = random() % 6; n > 0 && sequence.done < sequence.tokens.size(); --n, ++sequence.done)
-          mixed.push_back({{sequence.tokens[sequence.done], static_cast<int32_t>(sequence.done), &sequence.cache,
+          mixed.push_back({{sequence.tokens[sequence.done], static_cast<int32_t>(sequence.done), sequence.cache.table(),
                             random() % 2 == 0},
                            {s, sequence.done}});
       }
@@ -246,11 +247,12 @@ TEST_CASE("forward: logits only of the rows that want them; a pass without any s
   const std::vector<float> expected = logits_of(*model, tokens);
   Forward forward(model->weights(), model->kv_layout().type, model->kernels(), model->pool());
   KvCache cache(model->kv_layout());
+  cache.reserve(9);
   std::vector<Row> rows;
-  for (size_t i = 0; i + 1 < tokens.size(); ++i) rows.push_back({tokens[i], static_cast<int32_t>(i), &cache, false});
+  for (size_t i = 0; i + 1 < tokens.size(); ++i) rows.push_back({tokens[i], static_cast<int32_t>(i), cache.table(), false});
   forward.run(rows, nullptr);
   forward.run({}, nullptr);
-  const Row last{tokens.back(), static_cast<int32_t>(tokens.size() - 1), &cache, true};
+  const Row last{tokens.back(), static_cast<int32_t>(tokens.size() - 1), cache.table(), true};
   std::vector<float> logits(vocab);
   forward.run({&last, 1}, logits.data());
   CHECK(same(logits, std::span(expected).last(vocab)));
@@ -261,7 +263,8 @@ TEST_CASE("forward: an observer sees every named intermediate, and the logits as
   const auto model = variant.open(2, "");
   Forward forward(model->weights(), model->kv_layout().type, model->kernels(), model->pool());
   KvCache cache(model->kv_layout());
-  const std::vector<Row> rows = {{3, 0, &cache, false}, {4, 1, &cache, true}};
+  cache.reserve(9);
+  const std::vector<Row> rows = {{3, 0, cache.table(), false}, {4, 1, cache.table(), true}};
   std::vector<float> logits(static_cast<size_t>(variant.config.vocab_size)), seen;
   std::map<std::string, int> count;
   forward.run(rows, logits.data(), [&](const Intermediate& i) {

@@ -38,12 +38,13 @@ float stored(KvType type, const std::byte* block, size_t offset, size_t index, s
 TEST_CASE("kv_cache: grows by blocks of positions, and keeps where they are") {
   const size_t sizes[] = {3 * 2 * (384 + 512), 3 * 2 * (192 + 256), 3 * 2 * (128 + 128 + 128)};  // layers, heads, pieces
   for (KvType type : kTypes) {
-    KvCache cache(KvLayout(kConfig, type));
+    const KvLayout layout(kConfig, type);
+    KvCache cache(layout);
     const size_t block = sizes[static_cast<size_t>(type)];
     CHECK(cache.bytes() == 0);
     cache.reserve(1);
     CHECK(cache.bytes() == block);
-    CHECK(cache.layout().block_bytes() == block);
+    CHECK(layout.block_bytes() == block);
     const std::byte* first = cache.table()[0];
     cache.reserve(16);
     CHECK(cache.bytes() == block);
@@ -62,20 +63,21 @@ TEST_CASE("kv_cache: what was stored is where the kernels look for it, rounded a
   for (KvType type : kTypes)
     for (const Kernels* kernels : runnable_kernels()) {
       Inputs inputs(1);
-      KvCache cache(KvLayout(kConfig, type));
-      std::vector<float> scratch(KvCache::scratch_floats(6));
+      const KvLayout layout(kConfig, type);
+      KvCache cache(layout);
+      std::vector<float> scratch(layout.scratch_floats());
       std::vector<std::vector<float>> keys, values;
       cache.reserve(20);
       for (size_t layer = 0; layer < 3; ++layer)
         for (size_t position = 0; position < 20; ++position) {
           keys.push_back(inputs.plain(12));
           values.push_back(inputs.plain(12));
-          cache.store(*kernels, layer, position, keys.back().data(), values.back().data(), scratch.data());
+          layout.store(*kernels, cache.table(), layer, position, keys.back().data(), values.back().data(), scratch.data());
         }
       for (size_t layer = 0; layer < 3; ++layer)
         for (size_t position = 0; position < 20; ++position)
           for (size_t h = 0; h < 2; ++h) {
-            const AttentionHead head = cache.layout().head(cache.table(), layer, h, 20);
+            const AttentionHead head = layout.head(cache.table(), layer, h, 20);
             const std::byte* block = cache.table()[position / 16];
             const size_t slot = position % 16;
             const auto close = [&](float found, float wanted) {
@@ -100,15 +102,16 @@ TEST_CASE("kv_cache: attention over every type has scalar's bits, and is what it
         CAPTURE(head_size);
         CAPTURE(positions);
         const auto size = static_cast<size_t>(head_size);
-        KvCache cache(KvLayout(config, type));
-        std::vector<float> scratch(KvCache::scratch_floats(size)), scores(80);
+        const KvLayout layout(config, type);
+        KvCache cache(layout);
+        std::vector<float> scratch(layout.scratch_floats()), scores(80);
         cache.reserve(positions);
         for (size_t t = 0; t < positions; ++t) {
           const std::vector<float> k = inputs.plain(size), v = inputs.plain(size);
-          cache.store(kScalarKernels, 0, t, k.data(), v.data(), scratch.data());
+          layout.store(kScalarKernels, cache.table(), 0, t, k.data(), v.data(), scratch.data());
         }
         const std::vector<float> q = inputs.plain(size);
-        const AttentionHead head = cache.layout().head(cache.table(), 0, 0, positions);
+        const AttentionHead head = layout.head(cache.table(), 0, 0, positions);
         const auto attend = [&](const Kernels& k) {
           std::vector<float> out(size);
           k.attention[static_cast<size_t>(type)](out.data(), 0, q.data(), 0, head, 1, scores.data());
@@ -125,7 +128,7 @@ TEST_CASE("kv_cache: attention over every type has scalar's bits, and is what it
         for (const Kernels* k : runnable_kernels()) {
           const auto run = k->attention[static_cast<size_t>(type)];
           std::vector<float> together(rows * (size + 3), 7.0f), scratch_scores(kAttentionRows * 80);
-          AttentionHead seen = cache.layout().head(cache.table(), 0, 0, positions - rows + 1);
+          AttentionHead seen = layout.head(cache.table(), 0, 0, positions - rows + 1);
           run(together.data(), size + 3, many.data(), size, seen, rows, scratch_scores.data());
           for (size_t r = 0; r < rows; ++r, ++seen.positions) {
             std::vector<float> alone(size + 3, 7.0f);
