@@ -37,8 +37,8 @@ def slow_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def slow(slow_path: Path) -> Iterator[tinyzh.Model]:
-    """One that can be caught in the act."""
-    with tinyzh.Model(slow_path) as model:
+    """One that can be caught in the act; whoever comes second waits."""
+    with tinyzh.Model(slow_path, streams=1) as model:
         yield model
 
 

@@ -538,12 +538,13 @@ def test_other_threads_run_meanwhile(slow: Model) -> None:
         thread.join()
 
 
-def test_scoring_gets_its_turn(slow: Model) -> None:
-    running = slow.generate("从前", **LONG)
-    next(running)
-    slow.score("小兔子住在森林里")
-    assert running.finish_reason is None, "it waited for the whole story"
-    running.cancel()
+def test_scoring_gets_its_turn(slow_path: Path) -> None:
+    with Model(slow_path) as model:
+        running = model.generate("从前", **LONG)
+        next(running)
+        model.score("小兔子住在森林里")
+        model.logits([1, 5, 6])
+        assert running.finish_reason is None, "it waited for the whole story"
 
 
 def test_readers_on_several_threads_share_the_text(tiny: Model) -> None:

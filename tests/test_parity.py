@@ -133,10 +133,14 @@ def test_memory_and_parameters_are_those_of_the_file() -> None:
     data = checkpoints.v0(shape, tensors)
     plain = open_model(data)
     assert plain.parameters == parameters
+    page = 16 * 4 * 2 * shape.n_layers * shape.kv_dim
     assert plain.memory() == {
         "file": len(data),
         "weights": 0,  # used where they lie
-        "kv_cache_per_position": 4 * 2 * shape.n_layers * shape.kv_dim,
+        "kv_cache_limit": 64 * 3 * page,  # every stream's context
+        "kv_cache": 0,
+        "kv_cache_used": 0,
+        "kv_cache_per_position": page // 16,
         "read_per_token": 4 * (parameters - shape.vocab_size * shape.dim),
     }
     small = open_model(data, dtype="int8").memory()

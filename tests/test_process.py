@@ -231,18 +231,23 @@ def test_a_model_that_does_not_open_leaves_nothing_either(tiny_path: Path, tmp_p
     assert (count("task"), count("fd")) == before
 
 
-def test_dropping_an_engine_that_is_calling_python(slow_path: Path) -> None:
-    """Its thread waits for the GIL to wake a reader, and who drops it waits for its thread."""
+def test_dropping_a_model_that_is_being_read(slow_path: Path) -> None:
+    """The engine leaves word for readers while it is dropped, and while they go."""
     code = """
-import signal, sys, time, tinyzh
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
-for _ in range(30):
-    model = tinyzh.Model(sys.argv[1], threads=1)
-    story = model.generate("从前", min_new_tokens=10**6)
-    story._request.set_waker(lambda: sum(range(10000)))
-    next(story)
-    sum(range(100000))           # with the GIL, while tokens come
-    del model, story
+import asyncio, sys, tinyzh
+async def read(story):
+    async for _ in story: pass
+async def main():
+    for i in range(30):
+        model = tinyzh.Model(sys.argv[1], threads=1)
+        stories = [model.generate("从前", min_new_tokens=10**6) for _ in range(4)]
+        tasks = [asyncio.create_task(read(story)) for story in stories]
+        await asyncio.sleep(0.003 * (i % 4))
+        if i % 2:
+            model.close()
+        for task in tasks: task.cancel()
+        del model, tasks, stories
+asyncio.run(main())
 print("done")
 """
     run = python(code, slow_path)

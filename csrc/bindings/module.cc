@@ -17,6 +17,7 @@
 #include "base/thread_pool.h"
 #include "engine/batch.h"
 #include "engine/engine.h"
+#include "engine/mailbox.h"
 #include "io/checkpoint.h"
 #include "io/mapped_file.h"
 #include "kernels/kernels.h"
@@ -174,11 +175,8 @@ std::shared_ptr<T> owned(T* object, void (*destroy)(T*)) {
   }};
 }
 
-// An engine waits for its thread, which may be waiting for the GIL to call a waker: let go of it.  When the
-// garbage collector found the engine inside such a call, on that very thread, another one has to wait.
 void destroy(Engine* engine) {
-  if (engine->on_own_thread()) return std::thread([engine] { delete engine; }).detach();
-  const py::gil_scoped_release release;
+  const py::gil_scoped_release release;  // it waits for its thread's step to end
   delete engine;
 }
 
@@ -195,13 +193,29 @@ std::shared_ptr<Request> owned_by_python(std::shared_ptr<Request> request) {
 
 // ---- calls that need more than a name ---------------------------------------------------------------
 
+std::optional<Request::Clock::time_point> deadline_after(std::optional<double> seconds) {
+  if (!seconds) return std::nullopt;
+  return Request::Clock::now() + std::chrono::duration_cast<Request::Clock::duration>(std::chrono::duration<double>(*seconds));
+}
+
+std::shared_ptr<Request> submit_score(Engine& engine, std::vector<int32_t> ids, size_t from, int32_t priority,
+                                      std::optional<double> timeout) {
+  RequestOptions options;
+  options.prompt = std::move(ids);
+  options.score_from = from;
+  options.priority = priority;
+  options.deadline = deadline_after(timeout);
+  const Away away;
+  return owned_by_python(engine.submit(std::move(options)));
+}
+
 std::shared_ptr<Request> submit(Engine& engine, std::vector<int32_t> prompt, double temperature, double top_p,
                                 int32_t top_k, double min_p, double repetition_penalty, double presence_penalty,
                                 double frequency_penalty, std::vector<std::pair<int32_t, float>> logit_bias,
                                 int32_t logprobs, uint64_t seed, int64_t max_new_tokens, int64_t min_new_tokens,
                                 std::vector<int32_t> end_tokens, std::vector<std::string> stop,
-                                std::vector<std::string> bad_words, bool trim_first_space,
-                                std::optional<double> timeout) {
+                                std::vector<std::string> bad_words, bool trim_first_space, bool shift,
+                                int32_t priority, std::optional<double> timeout) {
   RequestOptions options;
   options.prompt = std::move(prompt);
   SamplingParams& s = options.sampling;
@@ -221,9 +235,9 @@ std::shared_ptr<Request> submit(Engine& engine, std::vector<int32_t> prompt, dou
   options.stop = std::move(stop);
   options.bad_words = std::move(bad_words);
   options.trim_first_space = trim_first_space;
-  if (timeout)
-    options.deadline = Request::Clock::now() +
-                       std::chrono::duration_cast<Request::Clock::duration>(std::chrono::duration<double>(*timeout));
+  options.overflow = shift ? Overflow::shift : Overflow::stop;
+  options.priority = priority;
+  options.deadline = deadline_after(timeout);
   const Away away;
   return owned_by_python(engine.submit(std::move(options)));
 }
@@ -255,26 +269,11 @@ py::dict timing(const Request& request) {
                   "finished"_a = seconds(t.finished));
 }
 
-// The engine's thread may outlive the interpreter's interest in it: it takes the GIL only to call, and
-// lets go of the callable under the GIL too.
-void set_waker(Request& request, py::object callable) {
-  if (callable.is_none()) {
-    const Away away;
-    return request.set_waker({});
-  }
-  std::shared_ptr<py::object> held(new py::object(std::move(callable)), [](py::object* object) {
-    const py::gil_scoped_acquire acquire;
-    delete object;
-  });
+// The engine's thread never takes the GIL: it leaves word, and a thread of Python reads it.
+void set_mailbox(Request& request, std::shared_ptr<Mailbox> mailbox, uint64_t key) {
   const Away away;
-  request.set_waker([held = std::move(held)] {
-    const py::gil_scoped_acquire acquire;
-    try {
-      (*held)();
-    } catch (py::error_already_set& error) {
-      error.discard_as_unraisable("tinyzh waker");
-    }
-  });
+  if (!mailbox) return request.set_waker({}, false);
+  request.set_waker([mailbox = std::move(mailbox), key] { mailbox->put(key); }, false);
 }
 
 FloatArray logits(Engine& engine, const std::vector<int32_t>& ids) {
@@ -296,21 +295,27 @@ FloatArray step(Batch& batch, const std::vector<int32_t>& tokens) {
   return out;
 }
 
-FloatArray token_logprobs(Engine& engine, const std::vector<int32_t>& ids) {
-  const auto vocab = static_cast<size_t>(engine.model().config().vocab_size);
-  FloatArray out(static_cast<py::ssize_t>(ids.empty() ? 0 : ids.size() - 1));
-  float* target = out.mutable_data();
-  const Away away;
-  std::vector<float> row(vocab);
-  engine.evaluate(ids, [&](size_t first, std::span<const float> rows) {
-    for (size_t t = first; t < first + rows.size() / vocab && t + 1 < ids.size(); ++t) {
-      const std::span<const float> logits = rows.subspan((t - first) * vocab, vocab);
-      check_logits(logits);
-      log_softmax(logits, row, engine.model().kernels());
-      target[t] = row[static_cast<size_t>(ids[t + 1])];
-    }
-  });
+FloatArray scores(const Request& request) {
+  const std::vector<float> scores = request.scores();
+  FloatArray out(static_cast<py::ssize_t>(scores.size()));
+  std::copy(scores.begin(), scores.end(), out.mutable_data());
   return out;
+}
+
+py::dict percentiles(const Percentiles& p) { return py::dict("p50"_a = p.p50, "p90"_a = p.p90, "p99"_a = p.p99); }
+
+py::dict stats(const Engine& engine) {
+  Stats s;
+  {
+    const Away away;
+    s = engine.stats();
+  }
+  return py::dict("running"_a = s.running, "waiting"_a = engine.waiting(), "pages"_a = s.pages, "pages_limit"_a = s.pages_limit,
+                  "pages_kept"_a = s.pages_kept, "pages_allocated"_a = s.pages_allocated, "page_bytes"_a = s.page_bytes,
+                  "steps"_a = s.steps, "requests"_a = s.requests, "preemptions"_a = s.preemptions,
+                  "prompt_tokens"_a = s.prompt_tokens, "reused_tokens"_a = s.reused_tokens, "new_tokens"_a = s.new_tokens,
+                  "tokens_per_second"_a = s.tokens_per_second, "step_seconds"_a = percentiles(s.step),
+                  "overhead_seconds"_a = percentiles(s.overhead), "first_token_seconds"_a = percentiles(s.first_token));
 }
 
 py::dict trace(Engine& engine, const std::vector<int32_t>& ids) {
@@ -423,10 +428,16 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("threads", [](Model& model) { return model.pool().threads(); })
       .def_property_readonly("bytes_per_token", [](const Model& model) { return model.weights().bytes_per_token(); })
       .def_property_readonly("weight_bytes", [](const Model& model) { return model.weights().owned_bytes(); })
+      .def_property_readonly("fingerprint", [](const Model& model) { return concat(std::hex, model.fingerprint()); })
       .def_property_readonly("kv_dtype", [](const Model& model) { return kv_type_name(model.kv_layout().type); })
       .def_property_readonly("kv_bytes_per_position", [](const Model& model) {
         return model.kv_layout().block_bytes() / kBlockPositions;
       });
+
+  py::class_<Mailbox, std::shared_ptr<Mailbox>>(m, "Mailbox", "Where requests leave word that there is something new.")
+      .def(py::init<>())
+      .def("take", &Mailbox::take, "seconds"_a, NoGil(), "All keys since the last call, each once; waits for the first.")
+      .def("close", &Mailbox::close, NoGil());
 
   py::class_<Request, std::shared_ptr<Request>>(m, "Request", "One generation under way.")
       .def("wait", &wait, "from_piece"_a, "seconds"_a, "(new pieces, finish reason or None), after at most `seconds`.")
@@ -435,21 +446,25 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("finish_reason", [](const Request& r) { return finish_object(r.finish_reason()); })
       .def("cancel", &Request::cancel, NoGil())
       .def("raise_error", &Request::rethrow_error, "Raises what went wrong, if the finish reason is 'error'.")
-      .def("set_waker", &set_waker, "callable"_a.none(true), "Called from another thread when there is something new; None: no more.")
+      .def("scores", &scores, "(n) float32: log-probability of each token that was to be scored.")
+      .def("set_mailbox", &set_mailbox, "mailbox"_a.none(true), "key"_a, "The key is put there when there is something new; None: no more.")
       .def("timing", &timing)
       .def_property_readonly("last_logits_hash", &Request::last_logits_hash);
 
   py::class_<Engine, std::shared_ptr<Engine>>(m, "Engine", "Serves the requests of one model.")
-      .def(py::init([](std::shared_ptr<Model> model, const Vocabulary& vocabulary, size_t queue_limit) {
-        return owned(new Engine(std::move(model), vocabulary, queue_limit), &destroy);
-      }), "model"_a, "vocabulary"_a, "queue_limit"_a)
+      .def(py::init([](std::shared_ptr<Model> model, const Vocabulary& vocabulary, size_t queue_limit, size_t streams,
+                       size_t kv_bytes) {
+        const EngineOptions options{.queue_limit = queue_limit, .streams = streams, .kv_bytes = kv_bytes};
+        return owned(new Engine(std::move(model), vocabulary, options), &destroy);
+      }), "model"_a, "vocabulary"_a, "queue_limit"_a, "streams"_a, "kv_bytes"_a)
       .def("submit", &submit, "prompt"_a, py::kw_only(), "temperature"_a, "top_p"_a, "top_k"_a, "min_p"_a,
            "repetition_penalty"_a, "presence_penalty"_a, "frequency_penalty"_a, "logit_bias"_a, "logprobs"_a, "seed"_a,
-           "max_new_tokens"_a, "min_new_tokens"_a, "end_tokens"_a, "stop"_a, "bad_words"_a, "trim_first_space"_a, "timeout"_a)
+           "max_new_tokens"_a, "min_new_tokens"_a, "end_tokens"_a, "stop"_a, "bad_words"_a, "trim_first_space"_a, "shift"_a,
+           "priority"_a, "timeout"_a)
+      .def("submit_score", &submit_score, "ids"_a, py::kw_only(), "score_from"_a, "priority"_a, "timeout"_a)
       .def("logits", &logits, "ids"_a, "(T, vocab_size) float32.")
-      .def("token_logprobs", &token_logprobs, "ids"_a, "(T - 1) float32: log-probability of each token after the first.")
       .def("trace", &trace, "ids"_a, "Every named intermediate: name -> (T, width) float32.")
-      .def_property_readonly("waiting", py::cpp_function(&Engine::waiting, NoGil()))
+      .def("stats", &stats, "What it has done lately.")
       .def("close", &Engine::close, NoGil());
 
   py::class_<Batch, std::shared_ptr<Batch>>(m, "Batch", "Several sequences in step, one token each at a time.")

@@ -3,76 +3,68 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "text/bad_words.h"
-#include "text/stop_strings.h"
-#include "text/utf8.h"
+#include "base/fp_env.h"
+#include "base/memory.h"
 
 namespace tinyzh {
 namespace {
 
-uint64_t fnv1a(std::span<const float> values) {
-  uint64_t hash = 0xcbf29ce484222325ull;
-  const auto* bytes = reinterpret_cast<const unsigned char*>(values.data());
-  for (size_t i = 0; i < values.size_bytes(); ++i) hash = (hash ^ bytes[i]) * 0x100000001b3ull;
-  return hash;
+using Clock = Request::Clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+size_t common_length(std::span<const int32_t> a, std::span<const int32_t> b) {
+  const auto n = static_cast<ptrdiff_t>(std::min(a.size(), b.size()));
+  return static_cast<size_t>(std::mismatch(a.begin(), a.begin() + n, b.begin()).first - a.begin());
 }
 
-// Token ids in, certain text out: bytes -> whole characters -> up to a stop string.
-class TextStream {
- public:
-  TextStream(const Vocabulary& vocabulary, const RequestOptions& options)
-      : vocabulary_(vocabulary), stop_(options.stop), trim_space_(options.trim_first_space) {}
+Scheduler::Limits limits_of(const EngineOptions& options) {
+  if (options.streams < 1 || options.streams > Forward::kMaxRows)
+    fail(Code::invalid_argument, "streams is ", options.streams, ": expected 1 to ", Forward::kMaxRows);
+  if (options.prompt_rows < 1) fail(Code::invalid_argument, "prompt_rows is 0: expected at least 1");
+  return {options.streams, Forward::kMaxRows, options.prompt_rows, kBlockPositions};
+}
 
-  std::string push(int32_t token) {
-    if (vocabulary_.size() == 0) return {};
-    std::string_view bytes = vocabulary_[token].bytes;
-    if (trim_space_ && !bytes.empty()) {
-      if (bytes.front() == ' ') bytes.remove_prefix(1);
-      trim_space_ = false;
-    }
-    std::string characters;
-    assembler_.push(bytes, characters);
-    return stop_.push(characters);
-  }
-  std::string finish() {
-    std::string rest;
-    assembler_.finish(rest);
-    std::string text = stop_.push(rest);
-    return text + stop_.finish();
-  }
-  bool stopped() const { return stop_.found(); }
-
- private:
-  const Vocabulary& vocabulary_;
-  Utf8Assembler assembler_;
-  StopStrings stop_;
-  bool trim_space_;
-};
+size_t kv_bytes_of(const Model& model, const EngineOptions& options) {
+  if (options.kv_bytes == 0) return Engine::default_kv_bytes(model, options.streams);
+  if (const size_t page = model.kv_layout().block_bytes(); options.kv_bytes < page)
+    fail(Code::invalid_argument, "kv_cache is ", options.kv_bytes, " bytes: one page of ", kBlockPositions,
+         " positions of this model takes ", page);
+  return options.kv_bytes;
+}
 
 }  // namespace
 
-Engine::Engine(std::shared_ptr<Model> model, Vocabulary vocabulary, size_t queue_limit)
+size_t Engine::default_kv_bytes(const Model& model, size_t streams) {
+  const size_t page = model.kv_layout().block_bytes();
+  const size_t context = KvLayout::blocks(static_cast<size_t>(model.config().seq_len)) * page;
+  return std::max(page, std::min(streams * context, std::max(context, available_memory() / 4)));
+}
+
+Engine::Engine(std::shared_ptr<Model> model, Vocabulary vocabulary, const EngineOptions& options)
     : model_(std::move(model)),
       vocabulary_(std::move(vocabulary)),
-      queue_limit_(queue_limit),
-      forward_(model_->weights(), model_->kv_layout().type, model_->kernels(), model_->pool()) {
+      queue_limit_(options.queue_limit),
+      scheduler_(limits_of(options)),
+      forward_(model_->weights(), model_->kv_layout().type, model_->kernels(), model_->pool()),
+      pages_(model_->kv_layout().block_bytes(), kv_bytes_of(*model_, options)) {
   if (vocabulary_.size() != 0 && vocabulary_.size() != model_->config().vocab_size)
     fail(Code::tokenizer, "the tokenizer has ", vocabulary_.size(), " pieces, the model's vocabulary ",
          model_->config().vocab_size);
+  report();
 }
 
 Engine::~Engine() { close(); }
 
 void Engine::close() {
-  std::deque<std::shared_ptr<Request>> dropped;
+  std::vector<std::shared_ptr<Request>> arrived;
   {
     const std::scoped_lock lock(queue_mutex_);
     closed_ = true;
-    dropped.swap(queue_);
-    if (running_) dropped.push_back(running_);
+    arrived = arrived_;
   }
   queue_changed_.notify_all();
-  for (const std::shared_ptr<Request>& request : dropped) request->cancel();  // wakes its readers: no lock held
+  for (const std::shared_ptr<Request>& request : arrived) request->cancel();  // wakes its readers: no lock held
   const std::scoped_lock lock(join_mutex_);
   if (thread_.joinable()) thread_.join();
 }
@@ -84,130 +76,305 @@ void Engine::check_tokens(std::span<const int32_t> ids) const {
       fail(Code::invalid_argument, "token ", i, " is ", ids[i], ": expected an id from 0 to ", vocab - 1);
 }
 
+void Engine::check_memory(const RequestOptions& options) const {
+  const auto context = static_cast<size_t>(model_->config().seq_len);
+  const size_t prompt = options.prompt.size();
+  const size_t most = options.max_new_tokens < 0 ? context : static_cast<size_t>(options.max_new_tokens);
+  const size_t positions = std::min(context, prompt + std::min(context, most));
+  if (KvLayout::blocks(positions) > pages_.pool().limit())
+    fail(Code::context_full, "the request can come to ", positions, " positions (", prompt, " of the prompt), whose keys and ",
+         "values take ", KvLayout::blocks(positions) * pages_.pool().page_bytes(), " bytes, and kv_cache holds ",
+         pages_.pool().limit() * pages_.pool().page_bytes(), ": raise kv_cache, or lower max_new_tokens");
+}
+
 std::shared_ptr<Request> Engine::submit(RequestOptions options) {
   const auto context = static_cast<size_t>(model_->config().seq_len);
   if (options.prompt.empty()) fail(Code::invalid_argument, "the prompt has no tokens: expected at least BOS");
   check_tokens(options.prompt);
   check_tokens(options.end_tokens);
   for (const auto& [token, bias] : options.sampling.logit_bias) check_tokens({&token, 1});
-  if (options.prompt.size() > context)
+  if (options.overflow == Overflow::stop && options.prompt.size() > context)
     fail(Code::context_full, "the prompt has ", options.prompt.size(), " tokens and the model's context is ", context,
          ": shorten the prompt by ", options.prompt.size() - context, " tokens");
+  if (options.score_from >= options.prompt.size())
+    fail(Code::invalid_argument, "score_from is ", options.score_from, ": expected less than the ", options.prompt.size(),
+         " tokens of the text");
   for (const std::vector<std::string>* strings : {&options.stop, &options.bad_words})
     for (const std::string& s : *strings) {
       if (s.empty()) fail(Code::invalid_argument, "stop or bad_words holds an empty string: every text contains it; leave it out");
       if (vocabulary_.size() == 0) fail(Code::invalid_argument, "stop and bad_words are text: open the model with a tokenizer");
     }
-  auto request = std::make_shared<Request>(std::move(options));
-  std::vector<std::shared_ptr<Request>> over;  // those are told, and let go, outside the lock
+  check_memory(options);
+  std::shared_ptr<Request> request;
+  drop_late_arrivals();
   {
     const std::scoped_lock lock(queue_mutex_);
     if (closed_) fail(Code::closed, "the model is closed");
-    if (queue_.size() >= queue_limit_) {  // who was cancelled or ran out of time waits no more
-      const auto alive = [](const std::shared_ptr<Request>& r) {
-        return r->finish_reason() == FinishReason::none && !r->expired();
-      };
-      const auto end = std::stable_partition(queue_.begin(), queue_.end(), alive);
-      over.assign(end, queue_.end());
-      queue_.erase(end, queue_.end());
-    }
-    if (queue_.size() >= queue_limit_)
-      fail(Code::queue_full, queue_.size(), " requests are waiting, as many as queue_limit allows: try again later");
+    if (*queue_ >= queue_limit_)
+      fail(Code::queue_full, queue_->load(), " requests are waiting, as many as queue_limit allows: try again later");
     if (!thread_.joinable()) thread_ = std::thread([this] { serve(); });
-    queue_.push_back(request);
+    arrived_.reserve(arrived_.size() + 1);
+    ++*queue_;
+    request = std::make_shared<Request>(std::move(options), queue_);
+    arrived_.push_back(request);
   }
   queue_changed_.notify_one();
-  for (const std::shared_ptr<Request>& r : over) r->finish(FinishReason::timeout);  // unless it was over before
   return request;
 }
 
-size_t Engine::waiting() const {
-  const std::scoped_lock lock(queue_mutex_);
-  return queue_.size();
+// When the queue is full, what ran out of time in it makes room, also while a step takes long.
+void Engine::drop_late_arrivals() {
+  if (*queue_ < queue_limit_) return;
+  std::vector<std::shared_ptr<Request>> late;
+  {
+    const std::scoped_lock lock(queue_mutex_);
+    for (const std::shared_ptr<Request>& request : arrived_)
+      if (request->expired()) late.push_back(request);
+  }
+  for (const std::shared_ptr<Request>& request : late) request->finish(FinishReason::timeout);
 }
+
+void Engine::on_engine_thread(std::function<void()> run) {
+  if (own_thread_ == std::this_thread::get_id()) return run();  // from a waker
+  std::future<void> done;
+  {
+    const std::scoped_lock lock(queue_mutex_);
+    if (closed_) fail(Code::closed, "the model is closed");
+    if (!thread_.joinable()) thread_ = std::thread([this] { serve(); });
+    jobs_.push_back({std::move(run), {}});
+    done = jobs_.back().done.get_future();
+  }
+  queue_changed_.notify_one();
+  done.get();
+}
+
+// ---- the engine's thread ------------------------------------------------------------------------------
 
 void Engine::serve() {
+  const StandardFloatingPoint standard;
   own_thread_ = std::this_thread::get_id();
-  for (;;) {
-    std::shared_ptr<Request> done;  // let go outside the lock: what its readers left may take others
-    {
-      const std::scoped_lock lock(queue_mutex_);
-      done.swap(running_);
-    }
-    done.reset();
-    {
-      std::unique_lock lock(queue_mutex_);
-      queue_changed_.wait(lock, [this] { return closed_ || !queue_.empty(); });
-      if (closed_) return;
-      running_ = std::move(queue_.front());
-      queue_.pop_front();
-    }
+  while (next()) step();
+  leave();
+}
+
+bool Engine::next() {
+  std::deque<Job> jobs;
+  std::vector<std::shared_ptr<Request>> arrived;
+  {
+    std::unique_lock lock(queue_mutex_);
+    queue_changed_.wait(lock, [this] {
+      return closed_ || !arrived_.empty() || !jobs_.empty() || !running_.empty() || !waiting_.empty();
+    });
+    if (closed_) return false;
+    jobs.swap(jobs_);
+    arrived.swap(arrived_);
+  }
+  for (Job& job : jobs) {
     try {
-      generate(*running_);
+      job.run();
+      job.done.set_value();
     } catch (...) {
-      running_->fail_with(std::current_exception());
+      job.done.set_exception(std::current_exception());
+    }
+  }
+  for (std::shared_ptr<Request>& request : arrived) {
+    try {
+      enlist(std::make_unique<Sequence>(request, arrivals_++, *model_, vocabulary_, pages_), waiting_);
+    } catch (...) {
+      request->fail_with(std::current_exception());
+    }
+  }
+  return true;
+}
+
+void Engine::leave() {
+  std::deque<Job> jobs;
+  std::vector<std::shared_ptr<Request>> arrived;
+  {
+    const std::scoped_lock lock(queue_mutex_);
+    jobs.swap(jobs_);
+    arrived.swap(arrived_);
+  }
+  for (Job& job : jobs) job.done.set_exception(std::make_exception_ptr(Error(Code::closed, "the model is closed")));
+  for (const std::shared_ptr<Request>& request : arrived) request->cancel();
+  for (Sequences* sequences : {&waiting_, &running_}) {
+    for (const std::unique_ptr<Sequence>& sequence : *sequences) sequence->request().cancel();
+    sequences->clear();
+  }
+  report();
+}
+
+void Engine::step() {
+  Metrics::Step done;
+  const Clock::time_point start = Clock::now();
+  drop_interrupted(waiting_);
+  drop_interrupted(running_);
+  try {
+    admit();
+    std::vector<Work> work = plan();
+    if (!work.empty()) {
+      model_->check_file();
+      const Clock::time_point before = Clock::now();
+      compute(work);
+      done.forward_seconds = seconds_since(before);
+      look(work);
+      done.new_tokens = publish(work);
+      done.prompt_tokens = rows_.size() - done.new_tokens;
+    }
+  } catch (...) {  // memory is short, or the file was cut: nothing of this step counts
+    for (const std::unique_ptr<Sequence>& sequence : running_) sequence->fail(std::current_exception());
+    running_.clear();
+  }
+  done.end = Clock::now();
+  done.seconds = std::chrono::duration<double>(done.end - start).count();
+  if (done.forward_seconds > 0) metrics_.add(done);
+  report();
+}
+
+void Engine::enlist(std::unique_ptr<Sequence> sequence, Sequences& among) {
+  const Stream stream = sequence->stream();
+  const auto place = std::partition_point(among.begin(), among.end(), [&](const std::unique_ptr<Sequence>& other) {
+    return Scheduler::before(other->stream(), stream);
+  });
+  among.insert(place, std::move(sequence));
+}
+
+void Engine::drop_interrupted(Sequences& sequences) {
+  const Clock::time_point now = Clock::now();
+  std::erase_if(sequences, [now](const std::unique_ptr<Sequence>& sequence) { return sequence->interrupted(now); });
+}
+
+std::vector<Stream> Engine::running_streams() const {
+  std::vector<Stream> streams;
+  for (const std::unique_ptr<Sequence>& sequence : running_) streams.push_back(sequence->stream());
+  return streams;
+}
+
+// Whether a stream that runs is about to compute pages that this one needs too: then it waits for them.
+bool Engine::about_to_be_shared(const Sequence& first) const {
+  const std::span<const int32_t> tokens = first.window().tokens().first(first.most_reusable());
+  for (const std::unique_ptr<Sequence>& other : running_) {
+    const Window& window = other->window();
+    const size_t same = common_length(tokens, window.tokens()) / kBlockPositions * kBlockPositions;
+    if (same > window.computed() && same > first.shareable_prefix()) return true;
+  }
+  return false;
+}
+
+void Engine::admit() {
+  for (size_t i = 0; i < waiting_.size();) {
+    const std::vector<Stream> running = running_streams();
+    Sequence& first = *waiting_[i];
+    if (running.size() == scheduler_.limits().streams && first.stream().priority <= running.back().priority) return;
+    if (about_to_be_shared(first)) {
+      ++i;
+      continue;
+    }
+    first.share_prefix();
+    switch (scheduler_.admission(first.stream(), running, pages_.available())) {
+      case Scheduler::Admission::admit: {
+        std::unique_ptr<Sequence> admitted = std::move(waiting_[i]);
+        waiting_.erase(waiting_.begin() + static_cast<ptrdiff_t>(i));
+        try {
+          admitted->start();
+          metrics_.add_request(admitted->window().computed());
+          enlist(std::move(admitted), running_);
+        } catch (...) {
+          if (admitted) admitted->fail(std::current_exception());
+        }
+        break;
+      }
+      case Scheduler::Admission::preempt_last:
+        first.let_go();
+        preempt(running_.size() - 1);
+        break;
+      case Scheduler::Admission::wait:
+        first.let_go();
+        return;
     }
   }
 }
 
-void Engine::compute(std::span<const Row> rows, float* logits, const Observer& observer) {
-  const std::scoped_lock lock(compute_mutex_);
-  model_->check_file();
-  forward_.run(rows, logits, observer);
+void Engine::preempt(size_t index) {
+  std::unique_ptr<Sequence> sequence = std::move(running_[index]);
+  running_.erase(running_.begin() + static_cast<ptrdiff_t>(index));
+  sequence->let_go();
+  metrics_.add_preemption();
+  enlist(std::move(sequence), waiting_);
 }
 
-void Engine::generate(Request& request) {
-  const RequestOptions& options = request.options();
-  const Config& config = model_->config();
-  request.start();
-  KvCache cache(model_->kv_layout());
-  Sampler sampler(options.sampling, model_->kernels(), config.vocab_size, options.prompt);
-  BadWords bad_words(options.bad_words, vocabulary_);
-  TextStream text(vocabulary_, options);
-  std::vector<float> logits(static_cast<size_t>(config.vocab_size));
-  std::vector<int32_t> banned;
-  std::vector<Row> rows;
-  std::vector<float> raw;  // the logits before the sampler changes them
-  auto finish = [&](FinishReason reason) { request.finish(reason, text.finish(), raw.empty() ? 0 : fnv1a(raw)); };
-  auto interrupted = [&] {
-    if (request.cancelled()) finish(FinishReason::cancelled);
-    else if (request.expired()) finish(FinishReason::timeout);
-    else return false;
-    return true;
+std::vector<Engine::Work> Engine::plan() {
+  for (;;) {
+    const Scheduler::Allotment allotment = scheduler_.allot(running_streams(), pages_.available());
+    if (allotment.preempt) {
+      preempt(*allotment.preempt);
+      continue;
+    }
+    std::vector<Work> work;
+    for (size_t i = 0; i < running_.size(); ++i)
+      if (const size_t rows = allotment.rows[i]; rows > 0 && running_[i]->reserve(rows))
+        work.push_back({running_[i].get(), rows, 0});
+    return work;
+  }
+}
+
+void Engine::compute(std::span<Work> work) {
+  rows_.clear();
+  size_t logits = 0;
+  for (Work& w : work) {
+    const Window& window = w.sequence->window();
+    const size_t first = window.computed();
+    for (size_t i = first; i < first + w.rows; ++i) {
+      const bool wanted = w.sequence->wants_logits(i);
+      w.logits += wanted;
+      rows_.push_back({window.tokens()[i], static_cast<int32_t>(i), window.table(), wanted});
+    }
+    logits += w.logits;
+  }
+  logits_.resize(logits * static_cast<size_t>(model_->config().vocab_size));
+  forward_.run(rows_, logits_.data());
+}
+
+// Every row by itself, so that the threads share them.
+void Engine::look(std::span<const Work> work) {
+  struct Place {
+    Sequence* sequence;
+    size_t index;
   };
+  std::vector<Place> places;
+  for (const Work& w : work)
+    for (size_t i = w.rows - w.logits; i < w.rows; ++i) places.push_back({w.sequence, w.sequence->window().computed() + i});
+  outcomes_.resize(places.size());
+  const auto vocab = static_cast<size_t>(model_->config().vocab_size);
+  auto look_at = [&](size_t i, size_t) {
+    outcomes_[i] = places[i].sequence->look(places[i].index, std::span(logits_).subspan(i * vocab, vocab));
+  };
+  model_->pool().run(places.size(), look_at);
+}
 
-  // Every position holds one token; the last one sampled needs none.
-  const auto room = static_cast<int64_t>(config.seq_len) + 1 - static_cast<int64_t>(options.prompt.size());
-  const int64_t most = options.max_new_tokens < 0 ? room : std::min(options.max_new_tokens, room);
-  if (most <= 0) return finish(FinishReason::length);
+size_t Engine::publish(std::span<const Work> work) {
+  size_t drawn = 0;
+  std::span<Sequence::Outcome> outcomes = outcomes_;
+  std::vector<const Sequence*> over;
+  for (const Work& w : work) {
+    Sequence& sequence = *w.sequence;
+    const int64_t before = sequence.drawn();
+    if (sequence.advance(w.rows, outcomes.first(w.logits))) over.push_back(&sequence);
+    outcomes = outcomes.subspan(w.logits);
+    drawn += static_cast<size_t>(sequence.drawn() - before);
+    if (before == 0 && sequence.drawn() == 1) metrics_.add_first_token(sequence.request().timing().first_token);
+  }
+  if (!over.empty())
+    std::erase_if(running_, [&](const std::unique_ptr<Sequence>& s) {
+      return std::find(over.begin(), over.end(), s.get()) != over.end();
+    });
+  return drawn;
+}
 
-  int32_t position = 0;
-  for (size_t first = 0; first < options.prompt.size(); first += Forward::kMaxRows) {
-    if (interrupted()) return;
-    const size_t last = std::min(first + Forward::kMaxRows, options.prompt.size());
-    cache.reserve(last);
-    rows.clear();
-    for (size_t i = first; i < last; ++i)
-      rows.push_back({options.prompt[i], position++, cache.table(), i + 1 == options.prompt.size()});
-    compute(rows, logits.data());
-  }
-  for (int64_t n = 0;; ++n) {
-    if (interrupted()) return;
-    raw = logits;
-    banned.clear();
-    bad_words.append_banned(banned);
-    const std::vector<int32_t>& ends = options.end_tokens;
-    if (n < options.min_new_tokens) banned.insert(banned.end(), ends.begin(), ends.end());
-    const Sample sample = sampler.sample(logits, banned);
-    if (std::find(ends.begin(), ends.end(), sample.token) != ends.end()) return finish(FinishReason::stop);
-    bad_words.push(sample.token);
-    request.publish(sample, text.push(sample.token));
-    if (text.stopped()) return finish(FinishReason::stop);
-    if (n + 1 == most) return finish(FinishReason::length);
-    cache.reserve(static_cast<size_t>(position) + 1);
-    const Row row{sample.token, position++, cache.table(), true};
-    compute({&row, 1}, logits.data());
-  }
+void Engine::report() {
+  const PagePool& pool = pages_.pool();
+  metrics_.set_state({running_.size(), waiting_.size(), pool.used(), pool.limit(), pages_.prefixes().reclaimable(),
+                      pool.allocated(), pool.page_bytes()});
 }
 
 void Engine::evaluate(std::span<const int32_t> ids,
@@ -222,15 +389,14 @@ void Engine::evaluate(std::span<const int32_t> ids,
   std::vector<float> logits(std::min(ids.size(), Forward::kMaxRows) * vocab);
   std::vector<Row> rows;
   for (size_t first = 0; first < ids.size(); first += rows.size()) {
-    {
-      const std::scoped_lock lock(queue_mutex_);
-      if (closed_) fail(Code::closed, "the model is closed");
-    }
     rows.clear();
     for (size_t i = first; i < std::min(first + Forward::kMaxRows, ids.size()); ++i)
       rows.push_back({ids[i], static_cast<int32_t>(i), cache.table(), true});
-    compute(rows, logits.data(), observer);
-    use(first, {logits.data(), rows.size() * vocab});
+    on_engine_thread([&] {
+      model_->check_file();
+      forward_.run(rows, logits.data(), observer);
+      use(first, {logits.data(), rows.size() * vocab});
+    });
   }
 }
 

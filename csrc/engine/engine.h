@@ -1,69 +1,127 @@
-// Serves requests on a thread of its own, in the order of their arrival, one after another.  A model has one
-// engine at a time: its threads serve one forward pass.
+// Serves the requests of one model together, on a thread of its own: each step is one forward pass over one row of
+// every stream that draws tokens and some rows of the prompts of those that have just come.  What a request gets
+// is what it would get alone; only the time it takes depends on the others.
 #pragma once
 
 #include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <span>
 #include <thread>
+#include <vector>
 
+#include "engine/metrics.h"
 #include "engine/request.h"
+#include "engine/scheduler.h"
+#include "engine/sequence.h"
+#include "engine/window.h"
 #include "model/forward.h"
 #include "model/model.h"
 #include "text/vocabulary.h"
 
 namespace tinyzh {
 
+struct EngineOptions {
+  size_t queue_limit = 1024;  // requests that may wait
+  size_t streams = 64;        // that run together, at most Forward::kMaxRows
+  size_t kv_bytes = 0;        // for keys and values; 0: default_kv_bytes()
+  size_t prompt_rows = 64;    // prompt tokens of a step while others draw
+};
+
 class Engine {
  public:
-  // `vocabulary` has config.vocab_size entries or none (then requests have tokens but no text).
-  Engine(std::shared_ptr<Model> model, Vocabulary vocabulary, size_t queue_limit);
+  // `vocabulary` has config.vocab_size entries or none (then requests have tokens but no text).  A model has one
+  // engine at a time: its threads serve one forward pass.  Throws Error: invalid_argument, tokenizer.
+  Engine(std::shared_ptr<Model> model, Vocabulary vocabulary, const EngineOptions& options);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Throws Error: invalid_argument, context_full, queue_full, closed.  Returns at once.
+  // Returns at once.  Throws Error: invalid_argument, context_full, queue_full, closed.
   std::shared_ptr<Request> submit(RequestOptions options);
 
-  // Calls `use(first, logits)` with the logits (n, vocab_size) of the n tokens ids[first ...], chunk by
-  // chunk; every intermediate of a chunk goes to `observer` before.  Runs on the calling thread, between
-  // the steps of requests.
+  // Calls `use(first, logits)` with the logits (n, vocab_size) of the n tokens ids[first ...], chunk by chunk; every
+  // intermediate of a chunk goes to `observer` before.  Both run on the engine's thread, between the steps of
+  // requests; keys and values take memory of their own meanwhile.
   void evaluate(std::span<const int32_t> ids, const std::function<void(size_t first, std::span<const float> logits)>& use,
                 const Observer& observer = {});
 
   // Cancels everything and stops the thread, so it must not be called on it (from a waker).  Later calls
   // of the others throw Error(Code::closed).
   void close();
-  bool on_own_thread() const { return own_thread_.load() == std::this_thread::get_id(); }
 
   const Model& model() const { return *model_; }
   const Vocabulary& vocabulary() const { return vocabulary_; }
-  size_t waiting() const;
+  size_t waiting() const { return *queue_; }
+  const Scheduler::Limits& limits() const { return scheduler_.limits(); }
+  Stats stats() const { return metrics_.stats(); }
+
+  // Enough for every stream to fill its context, but at most a quarter of the memory that is free.
+  static size_t default_kv_bytes(const Model& model, size_t streams);
 
  private:
-  void serve();
-  void generate(Request& request);
-  void compute(std::span<const Row> rows, float* logits, const Observer& observer = {});
-  void check_tokens(std::span<const int32_t> ids) const;
+  using Sequences = std::vector<std::unique_ptr<Sequence>>;  // in the order of service
 
-  std::shared_ptr<Model> model_;
+  // What a step computes of one sequence.
+  struct Work {
+    Sequence* sequence;
+    size_t rows, logits;  // tokens, and those of them whose logits are looked at
+  };
+
+  struct Job {
+    std::function<void()> run;
+    std::promise<void> done;
+  };
+
+  void serve();
+  bool next();            // waits for something to do, and does jobs; false: closed
+  void step();
+  void leave();           // cancels all
+  void enlist(std::unique_ptr<Sequence> sequence, Sequences& among);
+  void drop_interrupted(Sequences& sequences);
+  void admit();
+  bool about_to_be_shared(const Sequence& first) const;
+  void preempt(size_t index);
+  std::vector<Work> plan();
+  void compute(std::span<Work> work);
+  void look(std::span<const Work> work);
+  size_t publish(std::span<const Work> work);
+  void report();
+  std::vector<Stream> running_streams() const;
+  void check_tokens(std::span<const int32_t> ids) const;
+  void check_memory(const RequestOptions& options) const;
+  void drop_late_arrivals();
+  void on_engine_thread(std::function<void()> job);
+
+  const std::shared_ptr<Model> model_;
   const Vocabulary vocabulary_;
   const size_t queue_limit_;
+  const std::shared_ptr<std::atomic<size_t>> queue_ = std::make_shared<std::atomic<size_t>>(0);  // requests that wait
+  const Scheduler scheduler_;
+  Metrics metrics_;
 
-  std::mutex compute_mutex_;  // one forward pass at a time
+  // Of the engine's thread alone.
   Forward forward_;
+  Pages pages_;
+  Sequences waiting_, running_;  // waiting_: preempted ones too
+  uint64_t arrivals_ = 0;
+  std::vector<Row> rows_;
+  std::vector<float> logits_;                  // (rows that want them, vocab_size)
+  std::vector<Sequence::Outcome> outcomes_;    // of those
 
-  // Never held while a waker or a destructor of a request may run: those may wait for other locks.
-  mutable std::mutex queue_mutex_;  // guards the queue, running_, closed_ and the start of thread_
+  // Never held while something is computed, nor while a waker or a destructor of a request may run: those may
+  // wait for other locks.
+  std::mutex queue_mutex_;  // guards what follows
   std::condition_variable queue_changed_;
-  std::deque<std::shared_ptr<Request>> queue_;
-  std::shared_ptr<Request> running_;
+  std::vector<std::shared_ptr<Request>> arrived_;  // since the last step
+  std::deque<Job> jobs_;
   bool closed_ = false;
-  std::mutex join_mutex_;           // two may close at the same time
+
+  std::mutex join_mutex_;  // two may close at the same time
   std::atomic<std::thread::id> own_thread_{};
   std::thread thread_;  // started by the first request
 };

@@ -34,6 +34,11 @@ std::vector<Sample> Request::samples() const {
   return samples_;
 }
 
+std::vector<float> Request::scores() const {
+  const std::scoped_lock lock(mutex_);
+  return scores_;
+}
+
 FinishReason Request::finish_reason() const {
   const std::scoped_lock lock(mutex_);
   return finish_;
@@ -58,12 +63,12 @@ void Request::rethrow_error() const {
   if (error) std::rethrow_exception(error);
 }
 
-void Request::set_waker(std::function<void()> waker) {
+void Request::set_waker(std::function<void()> waker, bool at_once) {
   {
     const std::scoped_lock lock(mutex_);
     waker_.swap(waker);
   }
-  wake();
+  if (at_once) wake();
 }  // the old waker goes here, outside the lock: its destructor may take others
 
 void Request::cancel() {
@@ -83,7 +88,8 @@ void Request::wake() {
 
 void Request::start() {
   const std::scoped_lock lock(mutex_);
-  timing_.started = seconds_since_submission();
+  leave_queue();
+  if (timing_.started < 0) timing_.started = seconds_since_submission();
 }
 
 void Request::publish(const Sample& sample, std::string text) {
@@ -98,12 +104,18 @@ void Request::publish(const Sample& sample, std::string text) {
   wake();
 }
 
+void Request::add_score(float logprob) {
+  const std::scoped_lock lock(mutex_);
+  scores_.push_back(logprob);
+}
+
 void Request::finish(FinishReason reason, std::string text, uint64_t logits_hash) {
   {
     const std::scoped_lock lock(mutex_);
     if (finish_ != FinishReason::none) return;
     if (!text.empty()) pieces_.push_back(std::move(text));
     finish_ = reason;
+    leave_queue();
     logits_hash_ = logits_hash;
     timing_.finished = seconds_since_submission();
   }
@@ -116,6 +128,7 @@ void Request::fail_with(std::exception_ptr error) {
     if (finish_ != FinishReason::none) return;
     error_ = std::move(error);
     finish_ = FinishReason::error;
+    leave_queue();
     timing_.finished = seconds_since_submission();
   }
   wake();

@@ -40,6 +40,8 @@ class Model {
   ThreadPool& pool() { return pool_; }
   KvLayout kv_layout() const { return {config(), kv_type_}; }
   size_t file_bytes() const;
+  // Of the shape and of samples all over the file: other weights, another number.
+  uint64_t fingerprint() const;
 
   // Throws Error(Code::checkpoint) when the file has been cut short since it was opened.
   void check_file() const;

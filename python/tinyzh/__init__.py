@@ -21,8 +21,10 @@ from .errors import (
     TokenizerError,
 )
 from .generation import Generation, GenerationStats, TokenLogprob
-from .model import Model, Score
+from .model import Choice, Model, Score
 from .sampling import SamplingParams
+from .session import Session
+from .stats import EngineStats, Percentiles
 from .tokenizer import BinTokenizer, SentencePieceTokenizer, Tokenizer
 
 __version__: str = _core.__version__
@@ -33,8 +35,10 @@ __all__ = [
     "BackendError",
     "BinTokenizer",
     "CheckpointError",
+    "Choice",
     "Config",
     "ContextFull",
+    "EngineStats",
     "FileError",
     "FileMissing",
     "Generation",
@@ -42,10 +46,12 @@ __all__ = [
     "GenerationStats",
     "InvalidArgument",
     "Model",
+    "Percentiles",
     "QueueFull",
     "SamplingParams",
     "Score",
     "SentencePieceTokenizer",
+    "Session",
     "TinyzhError",
     "TokenLogprob",
     "Tokenizer",

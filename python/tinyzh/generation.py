@@ -7,19 +7,19 @@ import os
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import GenerationError
+from .postman import postman
 
 if TYPE_CHECKING:
     import asyncio
 
     from . import _core
-
-    _Waiting = tuple[asyncio.AbstractEventLoop, weakref.ref[asyncio.Event]]
+    from .postman import Reader
 
 __all__ = ["Generation", "GenerationStats", "TokenLogprob"]
 
@@ -48,19 +48,6 @@ class GenerationStats:
     seconds: float | None  #: from submission to the end
     tokens_per_second: float | None  #: after the first token
     logits_hash: int  #: FNV-1a of the last logits; equal bits give equal hashes
-
-
-def _waker(waiting: list[_Waiting]) -> Callable[[], None]:
-    """Wakes every reader of a list, from whatever thread."""
-
-    def wake() -> None:
-        for loop, reader in list(waiting):
-            event = reader()
-            if event is not None:
-                with contextlib.suppress(RuntimeError):  # the loop was closed under its reader
-                    loop.call_soon_threadsafe(event.set)
-
-    return wake
 
 
 class _AsyncReader(AsyncIterator[str]):
@@ -121,7 +108,8 @@ class Generation:
         self._ready: deque[str] = deque([echo] if echo else [])
         self._over = False  # nothing more will come from the request
         self._lock = Lock()  # for readers on several threads: each piece goes to one of them
-        self._waiting: list[_Waiting] = []  # asynchronous readers
+        self._waiting: list[Reader] = []  # asynchronous ones
+        self._key: int | None = None  # of that list, while it is not empty
 
     @property
     def _request(self) -> _core.Request:
@@ -177,22 +165,28 @@ class Generation:
             import asyncio  # here, since it is slow to import and most programs do without
 
             loop, event = asyncio.get_running_loop(), asyncio.Event()
-
-            # Weakly: the garbage collector cannot see that the core holds the waker.  Did that hold
-            # the event, then its waiter, and that task this coroutine, all would stay for ever.
             reader = (loop, weakref.ref(event))
-            self._waiting.append(reader)
-            self._request.set_waker(_waker(self._waiting))
+            with self._lock:
+                self._waiting.append(reader)
+                if self._key is None:
+                    self._key = postman().add(self._waiting)
+                    self._request.set_mailbox(postman().mailbox, self._key)
             try:
-                while not self._ready and not self._over:
+                while True:
+                    with self._lock:
+                        if not self._ready and not self._over:
+                            self._take(0)
+                    if self._ready or self._over:
+                        break
                     await self._woken(event)
                     event.clear()
-                    with self._lock:
-                        self._take(0)
             finally:
-                self._waiting.remove(reader)
-                if not self._waiting:
-                    self._request.set_waker(None)
+                with self._lock:
+                    self._waiting.remove(reader)
+                    if not self._waiting and self._key is not None:
+                        self._request.set_mailbox(None, 0)
+                        postman().remove(self._key)
+                        self._key = None
         self._raise_if_failed()
         return self._ready.popleft() if self._ready else None
 
@@ -218,6 +212,10 @@ class Generation:
                 parts.append(next(self))
             except StopIteration:
                 return "".join(parts)
+
+    def __await__(self) -> Generator[Any, None, str]:
+        """``await generation`` is its text, as ``aread`` gives it."""
+        return self.aread().__await__()
 
     async def aread(self) -> str:
         """The rest of the text, awaited."""

@@ -8,12 +8,13 @@ import operator
 import os
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from . import _core
+from . import _core, postman
 from .config import Config
 from .errors import (
     BackendError,
@@ -26,16 +27,20 @@ from .errors import (
 )
 from .generation import Generation
 from .sampling import SamplingParams, checked_integer, checked_number
-from .tokenizer import BOS, EOS, Tokenizer, find_tokenizer, open_tokenizer
+from .session import Session
+from .sizes import parse_bytes
+from .stats import EngineStats
+from .tokenizer import BOS, EOS, Tokenizer, continue_with, find_tokenizer, open_tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Model", "Score"]
+__all__ = ["Choice", "Model", "Score"]
 
 _DATA = Path(__file__).parent / "data"
 _MAX_QUEUE = 2**31 - 1
+_Request = TypeVar("_Request", Generation, _core.Request)
 
 _open_models: weakref.WeakSet[Model] = weakref.WeakSet()
 
@@ -49,6 +54,20 @@ class Score:
     total: float  #: sum of ``logprobs``
     perplexity: float  #: e to the mean negative log-probability of a token
     bits_per_character: float  #: -total / ln 2 / Unicode characters of the text
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How probable each of several continuations is, in the order they were given."""
+
+    options: list[str]
+    logprobs: list[float]  #: natural logarithm of each option's probability after the prompt
+    probabilities: list[float]  #: that it is this one, if it is one of them; their sum is 1
+
+    @property
+    def best(self) -> str:
+        """The most probable option; the first of equals."""
+        return self.options[self.probabilities.index(max(self.probabilities))]
 
 
 class Model:
@@ -65,7 +84,10 @@ class Model:
         threads: threads of one computation, from 1 to 256; None: TINYZH_THREADS, else the physical
             cores that this process may use.
         device: ``cpu``.
+        streams: how many generations are computed together, from 1 to 256; more of them wait.
         queue_limit: how many generations may wait; one more raises QueueFull.
+        kv_cache: memory for keys and values, as a number of bytes or such as ``"512MiB"``; None:
+            enough for all streams to fill their context, at most a quarter of the free memory.
 
     Raises:
         FileMissing, FileError: the file cannot be read.
@@ -86,13 +108,17 @@ class Model:
         kv_dtype: str = "auto",
         threads: int | None = None,
         device: str = "cpu",
+        streams: int = 64,
         queue_limit: int = 1024,
+        kv_cache: int | str | None = None,
     ) -> None:
         if device != "cpu":
             raise BackendError(f"device is {device!r}: this build has cpu")
         if threads is not None:
             threads = checked_integer("threads", threads, 1, 256)
+        streams = checked_integer("streams", streams, 1, 256)
         queue_limit = checked_integer("queue_limit", queue_limit, 1, _MAX_QUEUE)
+        kv_bytes = 0 if kv_cache is None else parse_bytes("kv_cache", kv_cache)
         if not isinstance(dtype, str):
             raise InvalidArgument(f"dtype is {dtype!r:.100}: expected auto, float32, int8 or int4")
         if not isinstance(kv_dtype, str):
@@ -116,7 +142,7 @@ class Model:
         self._config = Config.from_checkpoint(self._checkpoint)
         self._tokenizer = self._find_tokenizer(tokenizer)
         vocabulary = self._tokenizer.vocabulary if self._tokenizer else _core.Vocabulary([])
-        self._engine = _core.Engine(self._core, vocabulary, queue_limit)
+        self._engine = _core.Engine(self._core, vocabulary, queue_limit, streams, kv_bytes)
         self._process = os.getpid()
         self._closed = False
         _open_models.add(self)
@@ -152,6 +178,8 @@ class Model:
         params: SamplingParams | None = None,
         echo: bool = False,
         timeout: float | None = None,
+        priority: int = 0,
+        overflow: str = "stop",
         temperature: float | None = None,
         top_p: float | None = None,
         top_k: int | None = None,
@@ -175,6 +203,10 @@ class Model:
             params: the sampling parameters; any given below replaces its field.
             echo: give the prompt first.
             timeout: seconds from now, after which the generation ends with ``timeout``.
+            priority: the higher, the sooner, from -1000 to 1000.
+            overflow: what happens when the context is full: ``stop`` ends the generation with
+                ``length``; ``shift`` goes on for ever from the first eighth and the last half of
+                the context (docs/engine.md).
             temperature ... seed: see :class:`SamplingParams`.
 
         Raises:
@@ -199,7 +231,9 @@ class Model:
             logprobs=logprobs,
             seed=seed,
         )
-        return self._submit(prompt, chosen.with_seed(), echo, timeout, (BOS, EOS))
+        return self._submit(
+            prompt, chosen.with_seed(), echo, timeout, priority=priority, overflow=overflow
+        )
 
     def _submit(
         self,
@@ -207,11 +241,15 @@ class Model:
         params: SamplingParams,
         echo: bool,
         timeout: float | None,
-        ends: Sequence[int],
+        ends: Sequence[int] = (BOS, EOS),
+        *,
+        priority: int = 0,
+        overflow: str = "stop",
     ) -> Generation:
         self._check_usable()
-        if timeout is not None:
-            timeout = checked_number("timeout", timeout, 0, 1e9)
+        timeout, priority = _checked_service(timeout, priority)
+        if overflow not in ("stop", "shift"):
+            raise InvalidArgument(f"overflow is {overflow!r:.100}: expected stop or shift")
         if self._tokenizer is None and (params.stop or params.bad_words):
             raise InvalidArgument(
                 "stop and bad_words are text: this model was opened without a tokenizer"
@@ -243,6 +281,8 @@ class Model:
             trim_first_space=bool(
                 starts_text and self._tokenizer and self._tokenizer.adds_dummy_prefix
             ),
+            shift=overflow == "shift",
+            priority=priority,
             timeout=timeout,
         )
         return Generation(
@@ -264,6 +304,8 @@ class Model:
         params: SamplingParams | None = None,
         echo: bool = False,
         timeout: float | None = None,
+        priority: int = 0,
+        overflow: str = "stop",
         **changes: Any,
     ) -> list[Generation]:
         """Continues all prompts and returns when all are done, in the order of the prompts.
@@ -277,16 +319,20 @@ class Model:
         running: list[Generation] = []
         for i, prompt in enumerate(prompts):
             one = chosen.plus_seed(i)
-            while True:
-                try:
-                    running.append(self._submit(prompt, one, echo, timeout, (BOS, EOS)))
-                    break
-                except QueueFull:
-                    unfinished = [g for g in running if g.finish_reason is None]
-                    if unfinished:
-                        unfinished[0].wait()
-                    else:  # all that wait are someone else's
-                        time.sleep(0.005)
+            running.append(
+                _when_there_is_room(
+                    partial(
+                        self._submit,
+                        prompt,
+                        one,
+                        echo,
+                        timeout,
+                        priority=priority,
+                        overflow=overflow,
+                    ),
+                    running,
+                )
+            )
         for generation in running:
             generation.wait()
             if generation.finish_reason == "error":
@@ -316,13 +362,11 @@ class Model:
         context = self._config.seq_len
         if context < 2:
             raise ContextFull(f"the model's context is {context}: scoring needs at least 2 tokens")
-        logprobs = [float(p) for p in self._logprobs(ids[:context])]
         half = max(1, context // 2)
-        while len(logprobs) < len(ids) - 1:
-            # The window starts half a context before the first token not scored yet.
-            start = len(logprobs) + 1 - half
-            scored = self._logprobs(ids[start : start + context])
-            logprobs += [float(p) for p in scored[half - 1 :]]
+        windows = [(ids[:context], 1)]
+        for first in range(context, len(ids), context - half):  # the first token not scored yet
+            windows.append((ids[first - half : first - half + context], half))
+        logprobs = [p for scores in self._score(windows) for p in scores]
         total = math.fsum(logprobs)
         return Score(
             token_ids=ids[1:],
@@ -332,10 +376,80 @@ class Model:
             bits_per_character=-total / math.log(2) / len(text),
         )
 
-    def _logprobs(self, ids: list[int]) -> NDArray[np.float32]:
+    def _score(
+        self, texts: Sequence[tuple[list[int], int]], priority: int = 0
+    ) -> list[list[float]]:
+        """For each (ids, from): the log-probabilities of ids[from:], all computed together."""
         self._check_usable()
         _import_numpy()
-        return self._engine.token_logprobs(ids)
+        requests: list[_core.Request] = []
+        for ids, start in texts:
+            requests.append(
+                _when_there_is_room(
+                    partial(
+                        self._engine.submit_score,
+                        ids,
+                        score_from=start,
+                        priority=priority,
+                        timeout=None,
+                    ),
+                    requests,
+                )
+            )
+        scores = []
+        for request in requests:
+            while request.finish_reason is None:
+                request.wait(0, 0.1)  # in slices, to look at Ctrl-C
+            request.raise_error()
+            if request.finish_reason != "stop":
+                raise GenerationError("the model was closed before the text was scored")
+            scores.append([float(p) for p in request.scores()])
+        return scores
+
+    def choose(
+        self, prompt: str, options: Sequence[str], *, normalise: bool = False, priority: int = 0
+    ) -> Choice:
+        """How probable each option is as what comes next, all computed together.
+
+        Args:
+            prompt: the text before; computed once for all options.
+            options: at least one; each is encoded by itself, never merged with the prompt.
+            normalise: divide each log-probability by the option's number of tokens, so that long
+                options are not at a disadvantage.
+            priority: as for ``generate``.
+
+        Raises:
+            InvalidArgument: no option, or one that is empty.
+            ContextFull: the prompt and an option do not fit the context.
+        """
+        if isinstance(options, str) or not isinstance(options, Sequence) or not options:
+            raise InvalidArgument(f"options is {options!r:.100}: expected a list of strings")
+        for option in options:
+            if not isinstance(option, str) or not option:
+                raise InvalidArgument(f"an option is {option!r:.100}: expected a text")
+        _, priority = _checked_service(None, priority)
+        if not isinstance(prompt, str):
+            raise InvalidArgument(f"prompt is {prompt!r:.100}: expected a string")
+        before = self._ids(prompt)
+        after = [continue_with(self.tokenizer, option) for option in options]
+        scores = self._score([(before + ids, len(before)) for ids in after], priority)
+        logprobs = [math.fsum(one) for one in scores]
+        weights = [
+            p / len(one) if normalise else p for p, one in zip(logprobs, scores, strict=True)
+        ]
+        shares = [math.exp(w - max(weights)) for w in weights]
+        total = math.fsum(shares)
+        return Choice(list(options), logprobs, [share / total for share in shares])
+
+    def session(self, text: str = "", *, ids: Sequence[int] | None = None) -> Session:
+        """A text that several generations continue one after another; see :class:`Session`.
+
+        Args:
+            text: how it begins; or
+            ids: the same as token ids.
+        """
+        self._check_usable()
+        return Session(self, self._ids(text if ids is None else ids))
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """Logits after each token: (T, vocab_size) float32; broken weights show as NaN.
@@ -385,6 +499,11 @@ class Model:
         return int(self._checkpoint["parameters"])
 
     @property
+    def fingerprint(self) -> str:
+        """Tells checkpoints apart: a hash of the shape and of samples of the file."""
+        return self._core.fingerprint
+
+    @property
     def threads(self) -> int:
         """Threads of one computation."""
         return self._core.threads
@@ -395,14 +514,24 @@ class Model:
         return self._core.isa
 
     def memory(self) -> dict[str, int]:
-        """Bytes: of the file (mapped, shared with other processes), of weights held beside it, of
-        the cache for one position of one sequence, and read for one token."""
+        """Bytes: of the file (mapped, shared with other processes); of weights held beside it; of
+        keys and values, at most (``kv_cache``), taken from the system so far, in use, and for one
+        position of one stream; and read for one token."""
+        stats = self._engine.stats()
+        page = stats["page_bytes"]
         return {
             "file": int(self._checkpoint["file_bytes"]),
             "weights": self._core.weight_bytes,
+            "kv_cache_limit": stats["pages_limit"] * page,
+            "kv_cache": stats["pages_allocated"] * page,
+            "kv_cache_used": stats["pages"] * page,
             "kv_cache_per_position": self._core.kv_bytes_per_position,
             "read_per_token": self._core.bytes_per_token,
         }
+
+    def stats(self) -> EngineStats:
+        """What the engine has done lately: requests, cache, speed, times."""
+        return EngineStats.from_core(self._engine.stats())
 
     # ---- ending -------------------------------------------------------------------------------
 
@@ -475,6 +604,28 @@ def _checked_params(params: SamplingParams | None) -> SamplingParams:
     return params
 
 
+def _when_there_is_room(submit: Callable[[], _Request], running: Sequence[_Request]) -> _Request:
+    """What ``submit`` returns, waiting while the queue is full."""
+    while True:
+        try:
+            return submit()
+        except QueueFull:
+            unfinished = next((r for r in running if r.finish_reason is None), None)
+            if isinstance(unfinished, Generation):
+                unfinished.wait(0.1)
+            elif unfinished is not None:
+                unfinished.wait(0, 0.1)
+            else:  # all that wait are someone else's
+                time.sleep(0.005)
+
+
+def _checked_service(timeout: float | None, priority: int) -> tuple[float | None, int]:
+    """The checked values."""
+    if timeout is not None:
+        timeout = checked_number("timeout", timeout, 0, 1e9)
+    return timeout, checked_integer("priority", priority, -1000, 1000)
+
+
 def _import_numpy() -> None:
     """Before the core does, at its first array.
 
@@ -489,6 +640,7 @@ def _close_all() -> None:
     """Before the interpreter goes, so that no thread comes back from the core when it is gone."""
     for model in list(_open_models):
         model.close()
+    postman.close()
     patience = time.monotonic() + 5
     while not _core.stay_from_now_on() and time.monotonic() < patience:
         time.sleep(0.001)

@@ -46,6 +46,11 @@ class Tokenizer(Protocol):
     def decode(self, ids: Sequence[int]) -> str: ...
 
 
+def continue_with(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Token ids of a text that follows another one: without BOS, without a space put in front."""
+    return tokenizer.encode(text, bos=False, dummy_prefix=False)
+
+
 class BinTokenizer:
     """llama2.c's ``tokenizer.bin``, in all its dialects (docs/tokenizers.md).
 

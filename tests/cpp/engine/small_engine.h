@@ -32,7 +32,9 @@ inline std::shared_ptr<Model> small_model(const std::string& isa = "") {
 
 struct SmallEngine : Engine {
   explicit SmallEngine(size_t queue_limit = 1000, std::shared_ptr<Model> model = small_model())
-      : Engine(std::move(model), small_vocabulary(), queue_limit) {}
+      : SmallEngine(EngineOptions{.queue_limit = queue_limit}, std::move(model)) {}
+  explicit SmallEngine(const EngineOptions& options, std::shared_ptr<Model> model = small_model())
+      : Engine(std::move(model), small_vocabulary(), options) {}
 };
 
 // Runs to the end of the context; only a stop string or a limit ends it earlier.
@@ -42,6 +44,13 @@ inline RequestOptions endless(uint64_t seed = 1) {
   options.sampling.temperature = 2.5f;  // the random model is very sure of itself
   options.sampling.top_p = 1;
   options.sampling.seed = seed * 0x9E3779B97F4A7C15u;
+  return options;
+}
+
+// Never ends by itself.
+inline RequestOptions infinite(uint64_t seed = 1) {
+  RequestOptions options = endless(seed);
+  options.overflow = Overflow::shift;
   return options;
 }
 

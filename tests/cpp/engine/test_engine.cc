@@ -94,7 +94,7 @@ TEST_CASE("engine: tokens are those of forward and sampler by hand, text is thei
 TEST_CASE("engine: a prompt longer than one pass") {
   const Config config{16, 24, 1, 2, 2, 12, 600, true};
   const auto model = std::make_shared<Model>(make_checkpoint(config, Format::v0).bytes, ModelOptions{{}, 2, ""});
-  Engine engine(model, {}, 4);
+  Engine engine(model, {}, {});
   RequestOptions options = endless();
   options.prompt.clear();
   for (int32_t i = 0; i < 590; ++i) options.prompt.push_back(i * 7 % 12);
@@ -267,7 +267,7 @@ TEST_CASE("engine: what cannot be served is refused at once") {
   refuse(Code::context_full, {"66 tokens", "64", "2 tokens"}, [](RequestOptions& o) { o.prompt.assign(66, 1); });
   CHECK(engine.waiting() == 0);
 
-  Engine mute(small_model(), {}, 4);
+  Engine mute(small_model(), {}, {});
   RequestOptions options = endless();
   options.bad_words = {"a"};
   expect_error(Code::invalid_argument, {"tokenizer"}, [&] { mute.submit(options); });
@@ -276,15 +276,13 @@ TEST_CASE("engine: what cannot be served is refused at once") {
   expect_error(Code::invalid_argument, {"token 1 is 24"}, [&] { mute.evaluate(wrong, ignore); });
   expect_error(Code::context_full, {"65", "64"}, [&] { mute.evaluate(many, ignore); });
   expect_error(Code::tokenizer, {"3", "24"}, [] {
-    Engine(small_model(), Vocabulary(std::vector<tinyzh::Piece>(3)), 4);
+    Engine(small_model(), Vocabulary(std::vector<tinyzh::Piece>(3)), {});
   });
 }
 
 TEST_CASE("engine: a full queue refuses at once; what was cancelled in it, or ran out of time, makes room") {
   SmallEngine engine(2);
   Pause pause(engine);
-  const auto running = engine.submit(endless(1));
-  REQUIRE(soon([&] { return engine.waiting() == 0; }));
   const auto first = engine.submit(endless(2)), second = engine.submit(endless(3));
   expect_error(Code::queue_full, {"2 requests", "queue_limit"}, [&] { engine.submit(endless(4)); });
   CHECK(engine.waiting() == 2);
@@ -296,7 +294,6 @@ TEST_CASE("engine: a full queue refuses at once; what was cancelled in it, or ra
   CHECK(third->finish_reason() == FinishReason::timeout);
   expect_error(Code::queue_full, {"2 requests"}, [&] { engine.submit(endless(6)); });
   pause.end();
-  CHECK(wait_for_end(*running) == FinishReason::length);
   CHECK(wait_for_end(*first) == FinishReason::cancelled);
   CHECK(wait_for_end(*second) == FinishReason::length);
   CHECK(wait_for_end(*fourth) == FinishReason::length);
@@ -305,19 +302,20 @@ TEST_CASE("engine: a full queue refuses at once; what was cancelled in it, or ra
 }
 
 TEST_CASE("engine: close ends what runs and what waits; nothing is served after it") {
-  SmallEngine engine;
+  SmallEngine engine(EngineOptions{.streams = 1});
+  const auto running = engine.submit(infinite()), queued = engine.submit(endless(1));
+  REQUIRE(soon([&] { return running->tokens().size() > 3; }));
+  CHECK(queued->timing().started < 0);
   Pause pause(engine);
-  const auto running = engine.submit(endless(1));
-  REQUIRE(soon([&] { return engine.waiting() == 0; }));
-  const auto waiting = engine.submit(endless(2));
+  const auto arrived = engine.submit(endless(2));
   std::thread first([&] { engine.close(); }), second([&] { engine.close(); });
-  CHECK(soon([&] { return waiting->finish_reason() == FinishReason::cancelled; }));
-  CHECK(soon([&] { return running->finish_reason() == FinishReason::cancelled; }));
+  CHECK(soon([&] { return arrived->finish_reason() == FinishReason::cancelled; }));
   pause.end();
   first.join();
   second.join();
   engine.close();
-  CHECK(running->tokens().empty());
+  CHECK(running->finish_reason() == FinishReason::cancelled);
+  CHECK(queued->finish_reason() == FinishReason::cancelled);
   expect_error(Code::closed, {"closed"}, [&] { engine.submit(endless(3)); });
   const std::vector<int32_t> ids = {1};
   expect_error(Code::closed, {"closed"}, [&] { engine.evaluate(ids, [](size_t, std::span<const float>) {}); });

@@ -1,0 +1,141 @@
+#include "engine/sequence.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace tinyzh {
+namespace {
+
+// What a sequence is computed from; the last token of a text that is scored needs no logits after it.
+std::span<const int32_t> first_tokens(const RequestOptions& options) {
+  const std::span<const int32_t> prompt(options.prompt);
+  return options.score_from == 0 ? prompt : prompt.first(prompt.size() - 1);
+}
+
+uint64_t fnv1a(std::span<const float> values) {
+  uint64_t hash = 0xcbf29ce484222325ull;
+  const auto* bytes = reinterpret_cast<const unsigned char*>(values.data());
+  for (size_t i = 0; i < values.size_bytes(); ++i) hash = (hash ^ bytes[i]) * 0x100000001b3ull;
+  return hash;
+}
+
+// Every position holds one token; the last one drawn needs none.
+int64_t most_tokens(const RequestOptions& options, const Config& config) {
+  if (options.overflow == Overflow::shift) return options.max_new_tokens;
+  const auto room = static_cast<int64_t>(config.seq_len) + 1 - static_cast<int64_t>(options.prompt.size());
+  return options.max_new_tokens < 0 ? room : std::min(options.max_new_tokens, room);
+}
+
+}  // namespace
+
+std::string TextStream::push(int32_t token) {
+  if (vocabulary_.size() == 0) return {};
+  std::string_view bytes = vocabulary_[token].bytes;
+  if (trim_space_ && !bytes.empty()) {
+    if (bytes.front() == ' ') bytes.remove_prefix(1);
+    trim_space_ = false;
+  }
+  std::string characters;
+  assembler_.push(bytes, characters);
+  return stop_.push(characters);
+}
+
+std::string TextStream::finish() {
+  std::string rest;
+  assembler_.finish(rest);
+  std::string text = stop_.push(rest);
+  return text + stop_.finish();
+}
+
+Sequence::Decoder::Decoder(const RequestOptions& options, const Model& model, const Vocabulary& vocabulary)
+    : text(vocabulary, options),
+      bad_words(options.bad_words, vocabulary),
+      sampler(options.sampling, model.kernels(), model.config().vocab_size, options.prompt) {}
+
+Sequence::Sequence(std::shared_ptr<Request> request, uint64_t arrival, const Model& model, const Vocabulary& vocabulary,
+                   Pages& pages)
+    : request_(std::move(request)),
+      arrival_(arrival),
+      model_(model),
+      vocabulary_(vocabulary),
+      most_(most_tokens(request_->options(), model.config())),
+      window_(first_tokens(request_->options()), static_cast<size_t>(model.config().seq_len), request_->options().overflow,
+              pages) {}
+
+void Sequence::start() {
+  window_.copy_part(first_logits());
+  if (!decoder_) decoder_ = std::make_unique<Decoder>(request_->options(), model_, vocabulary_);
+  request_->start();
+}
+
+Stream Sequence::stream() const {
+  return {request_->options().priority, arrival_, window_.tokens().size(), window_.computed(), window_.pages()};
+}
+
+size_t Sequence::first_logits() const {
+  if (scoring()) return request_->options().score_from - 1 + scored_;
+  return most_ == 0 ? SIZE_MAX : window_.tokens().size() - 1;
+}
+
+Sequence::Outcome Sequence::look(size_t index, std::span<float> logits) {
+  Outcome outcome;
+  try {
+    if (scoring()) {
+      check_logits(logits);
+      std::vector<float> logprobs(logits.size());
+      log_softmax(logits, logprobs, model_.kernels());
+      outcome.score = logprobs[static_cast<size_t>(request_->options().prompt[index + 1])];
+      return outcome;
+    }
+    decoder_->logits.assign(logits.begin(), logits.end());
+    const RequestOptions& options = request_->options();
+    std::vector<int32_t> banned;
+    decoder_->bad_words.append_banned(banned);
+    if (drawn_ < options.min_new_tokens) banned.insert(banned.end(), options.end_tokens.begin(), options.end_tokens.end());
+    outcome.sample = decoder_->sampler.sample(logits, banned);
+  } catch (...) {
+    outcome.error = std::current_exception();
+  }
+  return outcome;
+}
+
+bool Sequence::advance(size_t rows, std::span<Outcome> outcomes) {
+  window_.advance(rows);
+  for (const Outcome& outcome : outcomes) {
+    if (outcome.error) {
+      fail(outcome.error);
+      return true;
+    }
+    if (!scoring()) return accept(outcome.sample);  // it has one
+    request_->add_score(outcome.score);
+    ++scored_;
+  }
+  if (window_.computed() < window_.tokens().size()) return false;
+  return finish(scoring() ? FinishReason::stop : FinishReason::length);  // nothing is to be drawn
+}
+
+bool Sequence::accept(const Sample& sample) {
+  const std::vector<int32_t>& ends = request_->options().end_tokens;
+  if (std::find(ends.begin(), ends.end(), sample.token) != ends.end()) return finish(FinishReason::stop);
+  decoder_->bad_words.push(sample.token);
+  request_->publish(sample, decoder_->text.push(sample.token));
+  ++drawn_;
+  if (decoder_->text.stopped()) return finish(FinishReason::stop);
+  if (drawn_ == most_ || !window_.push(sample.token)) return finish(FinishReason::length);
+  return false;
+}
+
+bool Sequence::interrupted(Request::Clock::time_point now) {
+  if (request_->cancelled()) return finish(FinishReason::cancelled);
+  if (request_->expired(now)) return finish(FinishReason::timeout);
+  return false;
+}
+
+bool Sequence::finish(FinishReason reason) {
+  if (!decoder_) request_->finish(reason);
+  else request_->finish(reason, decoder_->text.finish(), decoder_->logits.empty() ? 0 : fnv1a(decoder_->logits));
+  return true;
+}
+
+}  // namespace tinyzh

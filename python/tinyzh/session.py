@@ -1,0 +1,174 @@
+"""A text that several generations continue one after another."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import _core
+from .errors import FileError, FileMissing, GenerationError, InvalidArgument
+from .generation import Generation
+from .tokenizer import continue_with
+
+if TYPE_CHECKING:
+    from .model import Model
+
+__all__ = ["Session"]
+
+_FORMAT = 1
+
+
+class Session:
+    """A conversation, or a story told in turns.  Made by ``Model.session`` or ``Session.load``.
+
+    It is its list of tokens and nothing else.  What has been computed of them stays in the model's
+    cache as long as there is room, and is computed again when it is needed and not there any more:
+    an idle session costs nothing that others need, and any number of them may be open.
+    """
+
+    def __init__(self, model: Model, ids: Sequence[int]) -> None:
+        self._model = model
+        self._ids = list(ids)
+        self._speaking: Generation | None = None
+
+    # ---- turns --------------------------------------------------------------------------------
+
+    def say(self, text: str = "", *, overflow: str = "shift", **options: Any) -> Generation:
+        """Adds a text and continues from there; the continuation becomes part of the session.
+
+        Args:
+            text: encoded by itself: no BOS, no space put in front, never merged with what is there.
+            overflow: as for ``Model.generate``; ``shift`` lets the session go on for ever.
+            options: as for ``Model.generate``.
+
+        Raises:
+            GenerationError: the last continuation is still running.
+            ContextFull: with ``overflow="stop"``, the text does not fit the context any more.
+        """
+        ids = self.token_ids
+        if self._speaking is not None:
+            raise GenerationError(
+                "the session's last continuation is still running: wait for it or cancel it"
+            )
+        if text:
+            ids = ids + continue_with(self._model.tokenizer, text)
+        generation = self._model.generate(ids, overflow=overflow, **options)
+        self._ids, self._speaking = ids, generation
+        return generation
+
+    @property
+    def token_ids(self) -> list[int]:
+        """All tokens so far: what was given, what was said, what was continued."""
+        if self._speaking is None:
+            return list(self._ids)
+        ids = self._ids + self._speaking.token_ids
+        if self._speaking.finish_reason is not None:
+            self._ids, self._speaking = ids, None
+            return list(ids)
+        return ids
+
+    @property
+    def text(self) -> str:
+        """The text of all tokens so far."""
+        return self._model.tokenizer.decode(self.token_ids)
+
+    def fork(self) -> Session:
+        """Another session that begins with the same tokens; what is computed of them is shared.
+
+        Raises:
+            GenerationError: a continuation is still running.
+        """
+        return Session(self._model, self._finished_ids())
+
+    def _finished_ids(self) -> list[int]:
+        ids = self.token_ids
+        if self._speaking is not None:
+            raise GenerationError(
+                "the session's last continuation is still running: wait for it or cancel it"
+            )
+        return ids
+
+    # ---- files --------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the session to a small JSON file, all of it or nothing.
+
+        Raises:
+            GenerationError: a continuation is still running.
+            FileError: the file cannot be written.
+        """
+        record = {
+            "tinyzh session": _FORMAT,
+            "model": self._model.fingerprint,
+            "numerics_version": _core.numerics_version,
+            "token_ids": self._finished_ids(),
+        }
+        record["checksum"] = _checksum(record)
+        path = Path(path)
+        try:
+            with tempfile.NamedTemporaryFile(
+                "w", dir=path.parent, prefix=f".{path.name}.", encoding="ascii", delete=False
+            ) as file:
+                temporary = Path(file.name)
+                try:
+                    json.dump(record, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                    temporary.replace(path)
+                except BaseException:
+                    temporary.unlink()
+                    raise
+        except OSError as error:
+            raise FileError(f"{path}: cannot be written ({error.strerror})") from None
+
+    @classmethod
+    def load(cls, model: Model, path: str | os.PathLike[str]) -> Session:
+        """A session from a file that ``save`` wrote, for the same model.
+
+        Raises:
+            FileMissing, FileError: the file cannot be read.
+            InvalidArgument: it is not a session, is damaged, or belongs to another model or to
+                other numerics, with which the same tokens would go on differently.
+        """
+        try:
+            text = Path(path).read_text("ascii")
+        except FileNotFoundError:
+            raise FileMissing(f"{path}: no such file") from None
+        except OSError as error:
+            raise FileError(f"{path}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise InvalidArgument(f"{path}: not a saved session") from None
+        try:
+            record = json.loads(text)
+            version = record["tinyzh session"]
+            checksum = record.pop("checksum")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise InvalidArgument(f"{path}: not a saved session") from None
+        if version != _FORMAT:
+            raise InvalidArgument(f"{path}: a session of format {version!r}, expected {_FORMAT}")
+        if checksum != _checksum(record):
+            raise InvalidArgument(f"{path}: the session is damaged (its checksum does not fit)")
+        for name, mine in (
+            ("model", model.fingerprint),
+            ("numerics_version", _core.numerics_version),
+        ):
+            if record[name] != mine:
+                raise InvalidArgument(
+                    f"{path}: saved with {name} {record[name]}, and this one is {mine}: "
+                    "open the model that it was saved with"
+                )
+        return cls(model, model._checked("token_ids", record["token_ids"]))
+
+    def __repr__(self) -> str:
+        state = "speaking" if self._speaking is not None else "idle"
+        return f"<Session {state}, {len(self.token_ids)} tokens>"
+
+
+def _checksum(record: dict[str, Any]) -> str:
+    rest = {k: v for k, v in record.items() if k != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
