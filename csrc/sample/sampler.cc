@@ -1,8 +1,11 @@
 #include "sample/sampler.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "base/error.h"
 #include "base/fp_env.h"
@@ -16,6 +19,9 @@ constexpr float kNever = -std::numeric_limits<float>::infinity();
 }  // namespace
 
 void check_logits(std::span<const float> logits) {
+  bool finite = true;
+  for (float logit : logits) finite &= logit - logit == 0;  // neither infinite nor NaN
+  if (finite) return;
   for (size_t i = 0; i < logits.size(); ++i)
     if (!std::isfinite(logits[i]))
       fail(Code::generation, "logit of token ", i, " is ", logits[i],
@@ -23,7 +29,16 @@ void check_logits(std::span<const float> logits) {
 }
 
 int32_t argmax(std::span<const float> values) {
-  return static_cast<int32_t>(std::max_element(values.begin(), values.end()) - values.begin());
+  constexpr size_t kLanes = 16;  // the compiler makes vectors of them
+  float largest[kLanes];
+  std::fill_n(largest, kLanes, values[0]);
+  size_t i = 0;
+  for (; i + kLanes <= values.size(); i += kLanes)
+    for (size_t j = 0; j < kLanes; ++j) largest[j] = values[i + j] > largest[j] ? values[i + j] : largest[j];
+  for (; i < values.size(); ++i) largest[0] = values[i] > largest[0] ? values[i] : largest[0];
+  const float most = *std::max_element(largest, largest + kLanes);
+  const auto found = std::find(values.begin(), values.end(), most);
+  return found == values.end() ? 0 : static_cast<int32_t>(found - values.begin());  // NaN equals nothing
 }
 
 void log_softmax(std::span<const float> logits, std::span<float> out, const Kernels& kernels) {
@@ -56,11 +71,12 @@ Sample Sampler::sample(std::span<float> logits, std::span<const int32_t> banned)
   for (const auto& [token, bias] : params_.logit_bias) logits[static_cast<size_t>(token)] += bias;
   for (int32_t token : banned) logits[static_cast<size_t>(token)] = kNever;
   penalise(logits);
-  if (*std::max_element(logits.begin(), logits.end()) == kNever)
+  const int32_t best = argmax(logits);
+  if (logits[static_cast<size_t>(best)] == kNever)
     fail(Code::generation, "every one of the ", logits.size(), " tokens is banned by bad_words or logit_bias");
 
   Sample result;
-  result.token = params_.temperature == 0 ? argmax(logits) : draw(logits);
+  result.token = params_.temperature == 0 ? best : draw(logits, best);
   const auto chosen = static_cast<size_t>(result.token);
   ++counts_[chosen];
   seen_[chosen] = true;
@@ -90,9 +106,8 @@ void Sampler::penalise(std::span<float> logits) const {
   }
 }
 
-int32_t Sampler::draw(std::span<float> logits) {
+int32_t Sampler::draw(std::span<float> logits, int32_t best) {
   const float coin = random_.next_float();
-  const int32_t best = argmax(logits);
   for (float& logit : logits) logit /= params_.temperature;
   const float largest = logits[static_cast<size_t>(best)];
   if (!std::isfinite(largest)) return best;  // so cold that the quotient overflows: all the mass is there
@@ -117,6 +132,27 @@ int32_t Sampler::draw_from_all(std::span<const float> probabilities, float coin)
   return static_cast<int32_t>(last);
 }
 
+bool Sampler::more_probable(const Candidate& a, const Candidate& b) {
+  return a.probability != b.probability ? a.probability > b.probability : a.token < b.token;
+}
+
+// By more_probable, of candidates in the order of their ids.  Many of them by counting, eleven bits at a time: the
+// bits of positive numbers are in the order of the numbers, and equal ones stay in theirs.
+void Sampler::sort_candidates() {
+  constexpr size_t kFew = 200;
+  constexpr uint32_t kBits = 11, kBins = 1 << kBits;
+  if (candidates_.size() < kFew) return std::sort(candidates_.begin(), candidates_.end(), more_probable);
+  sorted_.resize(candidates_.size());
+  for (uint32_t shift = 0; shift < 32; shift += kBits) {
+    const auto bin = [shift](const Candidate& c) { return (~std::bit_cast<uint32_t>(c.probability) >> shift) % kBins; };
+    std::array<uint32_t, kBins> place{};
+    for (const Candidate& c : candidates_) ++place[bin(c)];
+    std::exclusive_scan(place.begin(), place.end(), place.begin(), 0u);
+    for (const Candidate& c : candidates_) sorted_[place[bin(c)]++] = c;
+    candidates_.swap(sorted_);
+  }
+}
+
 int32_t Sampler::draw_filtered(std::span<const float> probabilities, float coin) {
   const bool only_top_p = params_.top_k <= 0 && params_.min_p <= 0;
   // With top_p alone, what is below this can never be part of the nucleus: fewer to sort.
@@ -126,14 +162,13 @@ int32_t Sampler::draw_filtered(std::span<const float> probabilities, float coin)
   for (size_t i = 0; i < probabilities.size(); ++i)
     if (probabilities[i] >= cutoff && probabilities[i] > 0) candidates_.push_back({probabilities[i], static_cast<int32_t>(i)});
   if (candidates_.empty()) return argmax(probabilities);  // a tiny top_p
-  const auto more_probable = [](const Candidate& a, const Candidate& b) {
-    return a.probability != b.probability ? a.probability > b.probability : a.token < b.token;
-  };
   if (const auto k = static_cast<size_t>(params_.top_k); k > 0 && k < candidates_.size()) {
     std::nth_element(candidates_.begin(), candidates_.begin() + params_.top_k, candidates_.end(), more_probable);
     candidates_.resize(k);
+    std::sort(candidates_.begin(), candidates_.end(), more_probable);
+  } else {
+    sort_candidates();
   }
-  std::sort(candidates_.begin(), candidates_.end(), more_probable);
 
   const float least = params_.min_p * candidates_.front().probability;
   while (candidates_.size() > 1 && candidates_.back().probability < least) candidates_.pop_back();

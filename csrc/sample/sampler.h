@@ -53,8 +53,10 @@ class Sampler {
   };
   void log_probabilities(std::span<const float> logits);
   void penalise(std::span<float> logits) const;
-  int32_t draw(std::span<float> logits);
+  int32_t draw(std::span<float> logits, int32_t best);
   int32_t draw_from_all(std::span<const float> probabilities, float coin) const;
+  static bool more_probable(const Candidate& a, const Candidate& b);
+  void sort_candidates();
   int32_t draw_filtered(std::span<const float> probabilities, float coin);
 
   SamplingParams params_;
@@ -62,7 +64,7 @@ class Sampler {
   Random random_;
   std::vector<int32_t> counts_;    // (vocab_size): times a token is in the output
   std::vector<bool> seen_;         // (vocab_size): in prompt or output
-  std::vector<Candidate> candidates_;
+  std::vector<Candidate> candidates_, sorted_;
   std::vector<float> logprobs_;    // (vocab_size), when asked for
 };
 
