@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,3 +150,25 @@ def test_files_written_as_int8_are_like_those_loaded_so(real: Callable[..., Mode
     plain, small = real("stories260K.bin"), real("stories260K_q80.bin")
     assert small.dtype == "int8"
     assert perplexity(small, texts) / perplexity(plain, texts) < 1.005
+
+
+@pytest.mark.slow
+def test_a_shifted_story_is_as_well_told_as_one_with_a_fresh_window() -> None:
+    """Over 5,000 tokens: its first and last tokens beside as many last ones."""
+    with tinyzh.Model() as model:
+        context, new = model.config.seq_len, 5000
+        first, last = context // 8, context // 2
+        for seed in (1, 2):
+            story = model.generate(
+                "从前", seed=seed, overflow="shift", min_new_tokens=new, max_new_tokens=new
+            )
+            story.wait()
+            ids = story.prompt_ids + story.token_ids
+            shifted, fresh = [], []
+            for start in range(context, len(ids), context - first - last):
+                end = min(start + context - first - last, len(ids))
+                shifted.append((ids[:first] + ids[start - last : end], first + last))
+                fresh.append((ids[start - last - first : end], first + last))
+            shifted_total = sum(map(sum, model._score(shifted)))
+            fresh_total = sum(map(sum, model._score(fresh)))
+            assert (fresh_total - shifted_total) / (len(ids) - context) < math.log(1.03)

@@ -33,6 +33,14 @@ def test_links_lead_somewhere() -> None:
                 assert (ROOT / target).exists(), f"{name} links to {target}"
 
 
+def test_the_engines_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with tinyzh.Model() as model:
+        for _, code in [b for b in blocks("docs/engine.md") if b[0] == "python"]:
+            exec(compile(code, "docs/engine.md", "exec"), {"tinyzh": tinyzh, "model": model})
+    assert (tmp_path / "rabbit.json").exists()
+
+
 def test_python_examples_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
