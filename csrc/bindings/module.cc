@@ -20,8 +20,10 @@
 #include "engine/mailbox.h"
 #include "io/checkpoint.h"
 #include "io/mapped_file.h"
+#include "io/tz.h"
 #include "kernels/kernels.h"
 #include "model/model.h"
+#include "model/pack.h"
 #include "base/numerics.h"
 #include "quant/convert.h"
 #include "text/bpe_tokenizer.h"
@@ -157,10 +159,12 @@ py::dict checkpoint_dict(const Checkpoint& checkpoint, size_t file_bytes) {
     const TensorView& t = checkpoint.tensors[i];
     if (t.shape.layers == 0) continue;
     tensors.append(py::dict("name"_a = tensor_name(static_cast<TensorId>(i)), "layers"_a = t.shape.layers,
-                            "rows"_a = t.shape.rows, "cols"_a = t.shape.cols, "quantised"_a = t.quantised));
+                            "rows"_a = t.shape.rows, "cols"_a = t.shape.cols,
+                            "quantised"_a = t.quantised || t.packing != Packing::none));
   }
   return py::dict("format"_a = format_name(checkpoint.format), "config"_a = config_dict(checkpoint.config),
-                  "group_size"_a = checkpoint.group_size, "parameters"_a = checkpoint.parameters(),
+                  "group_size"_a = checkpoint.group_size, "numerics_version"_a = checkpoint.numerics,
+                  "parameters"_a = checkpoint.parameters(),
                   "file_bytes"_a = file_bytes, "tensors"_a = tensors);
 }
 
@@ -355,6 +359,24 @@ bool convert(const std::string& source, const std::string& target, const std::st
   return written != 0 && groups_straddle_rows(checkpoint.config, written);
 }
 
+void convert_to_tz(const std::string& source, const std::string& target, const std::string& dtype,
+                   const std::function<void(size_t, size_t, const char*)>& progress) {
+  const auto stage = [&](const char* name) {
+    return [&progress, name](size_t done, size_t total) {
+      if (progress) progress(done, total, name);
+    };
+  };
+  const Model model(source, {dtype_of(dtype), 0, "", std::nullopt, stage("packed")});
+  write_tz(target, model.weights(), stage("written"));
+}
+
+bool verify(const std::string& path) {
+  const MappedFile file(path);
+  if (!is_tz(file.bytes())) return false;
+  verify_tz(file.bytes(), path);
+  return true;
+}
+
 std::string_view kind_name(PieceKind kind) {
   switch (kind) {
     case PieceKind::normal: return "normal";
@@ -481,6 +503,16 @@ PYBIND11_MODULE(_core, m) {
   m.def("read_checkpoint", &read_checkpoint, "path"_a, "What a checkpoint's header says.");
   m.def("convert", &convert, "source"_a, "target"_a, "format"_a, "group_size"_a, "progress"_a.none(true),
         "Rewrites a checkpoint; True when llama2.c's int8 program cannot read the result correctly.");
+  m.def("convert_to_tz", [](const std::string& source, const std::string& target, const std::string& dtype,
+                            const std::function<void(size_t, size_t, const char*)>& progress) {
+    const Away away;
+    convert_to_tz(source, target, dtype, progress);
+  }, "source"_a, "target"_a, "dtype"_a, "progress"_a.none(true),
+     "Writes a checkpoint as the kernels read it, in tinyzh's own container.");
+  m.def("verify", [](const std::string& path) {
+    const Away away;
+    return verify(path);
+  }, "path"_a, "Checks every checksum of a tz file; False for a format that has none.");
   m.def("count_tokenizer_entries", [](const py::bytes& data, const std::string& name) {
     return count_tokenizer_entries(bytes_of(data), name);
   }, "data"_a, "name"_a, "Number of pieces in a tokenizer.bin.");

@@ -6,6 +6,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "io/layout.h"
+#include "io/tz.h"
 
 namespace tinyzh {
 namespace {
@@ -160,6 +161,7 @@ std::string_view format_name(Format format) {
     case Format::v0: return "llama2.c v0";
     case Format::v1: return "llama2.c v1";
     case Format::v2: return "llama2.c v2";
+    case Format::tz: return "tinyzh tz";
   }
   return "unknown";
 }
@@ -200,6 +202,7 @@ size_t Checkpoint::parameters() const {
 }
 
 Checkpoint parse_checkpoint(Bytes bytes, std::string_view name) {
+  if (is_tz(bytes)) return parse_tz(bytes, name);
   const Header header = parse_header(bytes, name);
   Checkpoint checkpoint{header.format, header.config, static_cast<size_t>(header.group_size), {}};
   for (size_t i = 0; i < kTensorCount; ++i) {

@@ -1,6 +1,6 @@
-// llama2.c checkpoints: bytes -> Config + table of tensors.  parse() is pure and total: every input
-// gives either a Checkpoint whose views lie inside `bytes`, or an Error(Code::checkpoint) that says
-// what was expected and what was found.  Byte tables of v0, v1 and v2 are in docs/formats.md.
+// Checkpoints, llama2.c's and tz (io/tz.h): bytes -> Config + table of tensors.  parse() is pure and total:
+// every input gives either a Checkpoint whose views lie inside `bytes`, or an Error(Code::checkpoint) that
+// says what was expected and what was found.  Byte tables are in docs/formats.md.
 #pragma once
 
 #include <array>
@@ -14,8 +14,11 @@
 
 namespace tinyzh {
 
-enum class Format { v0, v1, v2 };
+enum class Format { v0, v1, v2, tz };
 std::string_view format_name(Format format);  // "llama2.c v0", ...
+
+// How a tz file holds its matrices: as fp32, or as Q8Matrix or Q4Matrix (quant/) lies in memory.
+enum class Packing { none, q8, q4 };
 
 enum class TensorId { tok_emb, rms_att, wq, wk, wv, wo, rms_ffn, w1, w2, w3, rms_final, wcls };
 inline constexpr size_t kTensorCount = 12;
@@ -32,12 +35,15 @@ TensorShape tensor_shape(const Config& config, TensorId id);
 // data and scales, and to 4 bytes for fp32 when the file itself is (memory maps are).
 struct TensorView {
   TensorShape shape;
-  bool quantised = false;
+  bool quantised = false;           // int8 values and scales of v2
+  Packing packing = Packing::none;  // of tz
   const std::byte* data = nullptr;  // first layer
   size_t layer_stride = 0;          // bytes from one layer to the next
+  size_t layer_bytes = 0;           // of one layer, packed
   size_t group_size = 0;            // of the flattened matrix: element k has scale k / group_size
 
-  const float* f32(size_t layer) const {  // (rows, cols), not quantised
+  std::span<const std::byte> packed(size_t layer) const { return {data + layer * layer_stride, layer_bytes}; }
+  const float* f32(size_t layer) const {  // (rows, cols), neither quantised nor packed
     return reinterpret_cast<const float*>(data + layer * layer_stride);
   }
   const int8_t* q8(size_t layer) const {  // (rows, cols), quantised
@@ -51,8 +57,10 @@ struct TensorView {
 struct Checkpoint {
   Format format = Format::v0;
   Config config;
-  size_t group_size = 0;  // v2 only
+  size_t group_size = 0;  // v2, and tz made of it; 0: no groups, or a scale for each row
   std::array<TensorView, kTensorCount> tensors;
+  Packing packing = Packing::none;  // of the matrices; tz only
+  uint32_t numerics = 0;            // tz: kNumericsVersion of the program that rounded them
 
   const TensorView& operator[](TensorId id) const { return tensors[static_cast<size_t>(id)]; }
   size_t parameters() const;

@@ -44,10 +44,9 @@ Model::Model(std::span<const std::byte> bytes, const ModelOptions& options)
 void Model::load(const ModelOptions& options, std::span<const std::byte> bytes, std::string_view name) {
   const StandardFloatingPoint standard;
   checkpoint_ = parse_checkpoint(bytes, name);
-  const DType own = checkpoint_.format == Format::v2 ? DType::int8 : DType::float32;
-  const DType dtype = options.dtype.value_or(own);
+  const DType dtype = options.dtype.value_or(own_dtype(checkpoint_));
   kv_type_ = options.kv_type.value_or(dtype == DType::float32 ? KvType::float32 : KvType::float16);
-  weights_.emplace(checkpoint_, dtype, *kernels_, pool_);
+  weights_.emplace(checkpoint_, dtype, *kernels_, pool_, options.progress);
 }
 
 uint64_t Model::fingerprint() const {

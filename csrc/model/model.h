@@ -1,6 +1,7 @@
 // A checkpoint opened for use: file, weights, kernels and threads in one place.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -22,6 +23,7 @@ struct ModelOptions {
   int threads = 0;             // 0: TINYZH_THREADS, else default_threads()
   std::string isa;             // empty: TINYZH_ISA, else the best that works
   std::optional<KvType> kv_type = std::nullopt;  // none: float32 with float32 weights, else float16
+  std::function<void(size_t, size_t)> progress = {};  // told of the matrices quantised, as by Weights
 };
 
 class Model {

@@ -1,5 +1,6 @@
 #include "model/weights.h"
 
+#include <atomic>
 #include <cstring>
 #include <exception>
 #include <new>
@@ -27,6 +28,20 @@ std::string_view dtype_name(DType dtype) {
   return "float32";
 }
 
+Packing packing_of(DType dtype) {
+  switch (dtype) {
+    case DType::int8: return Packing::q8;
+    case DType::int4: return Packing::q4;
+    case DType::float32: break;
+  }
+  return Packing::none;
+}
+
+DType own_dtype(const Checkpoint& checkpoint) {
+  if (checkpoint.format == Format::v2 || checkpoint.packing == Packing::q8) return DType::int8;
+  return checkpoint.packing == Packing::q4 ? DType::int4 : DType::float32;
+}
+
 void Matrix::row(size_t index, float* out) const {
   switch (dtype) {
     case DType::int8: return q8.dequantise_row(index, out);
@@ -36,8 +51,14 @@ void Matrix::row(size_t index, float* out) const {
   std::memcpy(out, f32 + index * cols, cols * sizeof(float));
 }
 
-Weights::Weights(const Checkpoint& checkpoint, DType type, const Kernels& kernels, ThreadPool& pool)
-    : config(checkpoint.config), dtype(type), layers(static_cast<size_t>(checkpoint.config.n_layers)) {
+Weights::Weights(const Checkpoint& checkpoint, DType type, const Kernels& kernels, ThreadPool& pool,
+                 const std::function<void(size_t, size_t)>& progress)
+    : config(checkpoint.config), dtype(type), group_size(type == DType::int8 ? checkpoint.group_size : 0),
+      layers(static_cast<size_t>(checkpoint.config.n_layers)) {
+  if (checkpoint.packing != Packing::none && checkpoint.packing != packing_of(dtype))
+    fail(Code::invalid_argument, "dtype is ", dtype_name(dtype), ", but the file is a tz of ",
+         dtype_name(own_dtype(checkpoint)),
+         ", packed for that alone; use dtype auto, or open the checkpoint it was made of");
   std::vector<Job> jobs;
   auto add = [&](Matrix& target, TensorId id, size_t layer) {
     const TensorView& source = checkpoint[id];
@@ -47,7 +68,11 @@ Weights::Weights(const Checkpoint& checkpoint, DType type, const Kernels& kernel
     if (dtype != DType::float32 && target.cols > kMostQuantisedColumns)
       fail(Code::checkpoint, tensor_name(id), ": rows of ", target.cols, " columns, above the ", kMostQuantisedColumns,
            " of quantised matrices; use dtype float32");
-    if (dtype == DType::float32 && !source.quantised)
+    if (source.packing == Packing::q8)
+      target.q8 = Q8Matrix::view(target.rows, target.cols, source.group_size, source.packed(layer));
+    else if (source.packing == Packing::q4)
+      target.q4 = Q4Matrix::view(target.rows, target.cols, source.packed(layer));
+    else if (dtype == DType::float32 && !source.quantised)
       target.f32 = source.f32(layer);
     else
       jobs.push_back({&target, &source, id, layer});
@@ -70,7 +95,11 @@ Weights::Weights(const Checkpoint& checkpoint, DType type, const Kernels& kernel
 
   if (dtype == DType::float32) dequantised_.resize(jobs.size());
   std::vector<std::exception_ptr> errors(jobs.size());  // nothing may be thrown on a worker
-  pool.run(jobs.size(), [&](size_t i, size_t) {
+  std::exception_ptr stopped;                           // what progress threw
+  std::atomic<bool> stop = false;
+  std::atomic<size_t> done = 0;
+  pool.run(jobs.size(), [&](size_t i, size_t worker) {
+    if (stop.load(std::memory_order_relaxed)) return;
     const Job& job = jobs[i];
     const TensorView& from = *job.source;
     const size_t rows = job.target->rows, cols = job.target->cols;
@@ -96,7 +125,16 @@ Weights::Weights(const Checkpoint& checkpoint, DType type, const Kernels& kernel
     } catch (const std::bad_alloc&) {
       errors[i] = std::current_exception();
     }
+    const size_t now = ++done;
+    if (worker != 0 || !progress) return;  // the caller is worker 0
+    try {
+      progress(now, jobs.size());
+    } catch (...) {
+      stopped = std::current_exception();
+      stop.store(true, std::memory_order_relaxed);
+    }
   });
+  if (stopped) std::rethrow_exception(stopped);
   for (const std::exception_ptr& error : errors)
     if (error) std::rethrow_exception(error);
 }
@@ -111,9 +149,9 @@ size_t Weights::bytes_per_token() const {
 }
 
 size_t Weights::owned_bytes() const {
-  size_t bytes = tok_emb.packed_bytes() + wcls_.packed_bytes();
+  size_t bytes = tok_emb.owned_bytes() + wcls_.owned_bytes();
   for (const LayerWeights& l : layers)
-    for (const Matrix* m : {&l.wq, &l.wk, &l.wv, &l.wo, &l.w1, &l.w2, &l.w3}) bytes += m->packed_bytes();
+    for (const Matrix* m : {&l.wq, &l.wk, &l.wv, &l.wo, &l.w1, &l.w2, &l.w3}) bytes += m->owned_bytes();
   for (const AlignedBuffer<float>& buffer : dequantised_) bytes += buffer.bytes();
   return bytes;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -17,6 +18,8 @@ namespace tinyzh {
 
 enum class DType { float32, int8, int4 };
 std::string_view dtype_name(DType dtype);
+Packing packing_of(DType dtype);                // how a tz file holds it
+DType own_dtype(const Checkpoint& checkpoint);  // the precision of the file
 
 // A matrix (rows, cols) of one of the types.
 struct Matrix {
@@ -26,7 +29,8 @@ struct Matrix {
   Q8Matrix q8;
   Q4Matrix q4;
 
-  size_t packed_bytes() const { return q8.bytes() + q4.bytes(); }  // beyond the file itself
+  size_t packed_bytes() const { return q8.bytes() + q4.bytes(); }
+  size_t owned_bytes() const { return q8.owned_bytes() + q4.owned_bytes(); }  // beyond the file itself
   size_t bytes() const { return dtype == DType::float32 ? rows * cols * sizeof(float) : packed_bytes(); }
   void row(size_t index, float* out) const;  // out (cols): one row as fp32
 };
@@ -43,13 +47,16 @@ struct LayerWeights {
 
 class Weights {
  public:
-  // Views into `checkpoint`'s bytes wherever they can be used as they are (fp32 in an fp32 file); the
-  // bytes must stay.  Quantising and packing run on the pool.
-  Weights(const Checkpoint& checkpoint, DType dtype, const Kernels& kernels, ThreadPool& pool);
+  // Views into `checkpoint`'s bytes wherever they can be used as they are (fp32 in an fp32 file, all of a tz
+  // file); the bytes must stay.  Quantising and packing run on the pool; now and then, on the caller's thread,
+  // progress(done, total) is told the matrices done, and stops the work by throwing.
+  Weights(const Checkpoint& checkpoint, DType dtype, const Kernels& kernels, ThreadPool& pool,
+          const std::function<void(size_t, size_t)>& progress = {});
 
   Config config;
   DType dtype;
-  Matrix tok_emb;  // (vocab_size, dim)
+  size_t group_size;  // of int8 matrices; 0: a scale for each row
+  Matrix tok_emb;     // (vocab_size, dim)
   std::vector<LayerWeights> layers;
   const float* rms_final = nullptr;  // (dim)
   const Matrix& wcls() const { return config.tied ? tok_emb : wcls_; }  // (vocab_size, dim)

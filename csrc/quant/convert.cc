@@ -24,6 +24,9 @@ bool groups_straddle_rows(const Config& config, size_t group_size) {
 size_t convert_checkpoint(const Checkpoint& from, const std::string& path, Format format, size_t group_size,
                           const std::function<void(size_t, size_t)>& progress) {
   const StandardFloatingPoint standard;
+  if (from.packing != Packing::none)
+    fail(Code::invalid_argument, "a tz file of int8 or int4 is packed for computing and not written as ",
+         format_name(format), "; convert the checkpoint it was made of");
   if (format == Format::v2 && group_size == 0) group_size = default_group_size(from.config);
   CheckpointWriter writer(path, from.config, format, group_size);
   std::vector<float> values, scales;

@@ -13,11 +13,12 @@ Q4Matrix Q4Matrix::quantise(size_t rows, size_t cols, const float* weights, cons
   Q4Matrix matrix;
   matrix.rows_ = rows;
   matrix.cols_ = cols;
-  matrix.groups_ = AlignedBuffer<Q4Group>(matrix.panels() * matrix.groups());
+  matrix.owned_ = AlignedBuffer<Q4Group>(matrix.panels() * matrix.groups());
+  matrix.groups_ = matrix.owned_.data();
   for (size_t row = 0; row < rows; ++row) {
     const size_t lane = row % kPanelRows;
     for (size_t g = 0; g < matrix.groups(); ++g) {
-      Q4Group& group = matrix.groups_[row / kPanelRows * matrix.groups() + g];
+      Q4Group& group = matrix.owned_[row / kPanelRows * matrix.groups() + g];
       const size_t first = g * kGroupColumns, count = std::min(kGroupColumns, cols - first);
       float padded[kGroupColumns] = {};
       const float* w = weights + row * cols + first;
@@ -37,13 +38,24 @@ Q4Matrix Q4Matrix::quantise(size_t rows, size_t cols, const float* weights, cons
   return matrix;
 }
 
+Q4Matrix Q4Matrix::view(size_t rows, size_t cols, std::span<const std::byte> bytes) {
+  Q4Matrix matrix;
+  matrix.rows_ = rows;
+  matrix.cols_ = cols;
+  if (bytes.size() != matrix.bytes())
+    fail(Code::checkpoint, rows, " x ", cols, " of int4 take ", matrix.bytes(), " bytes, not ", bytes.size(),
+         "; convert the original checkpoint again");
+  matrix.groups_ = reinterpret_cast<const Q4Group*>(bytes.data());
+  return matrix;
+}
+
 Q4Panels Q4Matrix::run(size_t first, size_t last) const {
-  return {groups_.data() + first * groups(), groups(), std::min(rows_, last * kPanelRows) - first * kPanelRows};
+  return {groups_ + first * groups(), groups(), std::min(rows_, last * kPanelRows) - first * kPanelRows};
 }
 
 void Q4Matrix::dequantise_row(size_t row, float* out) const {
   const size_t lane = row % kPanelRows;
-  const Q4Group* group = groups_.data() + row / kPanelRows * groups();
+  const Q4Group* group = groups_ + row / kPanelRows * groups();
   for (size_t col = 0; col < cols_; ++col) {
     const Q4Group& g = group[col / kGroupColumns];
     const size_t quad = col % kGroupColumns / 4;

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 
 #include "base/aligned.h"
 #include "kernels/kernels.h"
@@ -22,11 +23,17 @@ class Q4Matrix {
   // Error(Code::checkpoint) when a weight is not a finite number or beyond what fp16 scales can hold.
   static Q4Matrix quantise(size_t rows, size_t cols, const float* weights, const Kernels& kernels);
 
+  // The same matrix where it lies in a file: bytes() of an equal matrix, aligned to 64 bytes, which must
+  // stay.  Throws Error(Code::checkpoint) when their number is another.
+  static Q4Matrix view(size_t rows, size_t cols, std::span<const std::byte> bytes);
+
   size_t rows() const { return rows_; }
   size_t cols() const { return cols_; }
   size_t panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }
   size_t groups() const { return (cols_ + kGroupColumns - 1) / kGroupColumns; }  // of a row
-  size_t bytes() const { return groups_.bytes(); }
+  size_t bytes() const { return panels() * groups() * sizeof(Q4Group); }
+  size_t owned_bytes() const { return owned_.bytes(); }
+  std::span<const std::byte> packed() const { return {reinterpret_cast<const std::byte*>(groups_), bytes()}; }
 
   // Panels first ... last - 1.
   Q4Panels run(size_t first, size_t last) const;
@@ -36,7 +43,8 @@ class Q4Matrix {
 
  private:
   size_t rows_ = 0, cols_ = 0;
-  AlignedBuffer<Q4Group> groups_;  // (panels, groups)
+  const Q4Group* groups_ = nullptr;  // (panels, groups), here or in a file
+  AlignedBuffer<Q4Group> owned_;
 };
 
 }  // namespace tinyzh

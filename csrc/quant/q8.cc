@@ -14,8 +14,30 @@ constexpr size_t kVector = 4 * kPanelRows;  // bytes of a quad of all rows of a 
 
 }  // namespace
 
-Q8Matrix::Q8Matrix(size_t rows, size_t cols, size_t group_size)
-    : rows_(rows), cols_(cols), slot_of_(rows) {
+Q8Matrix::Q8Matrix(size_t rows, size_t cols, size_t group_size) : rows_(rows), cols_(cols) {
+  lay_out(group_size);
+  own_values_ = AlignedBuffer<int8_t>(value_count_);
+  own_scales_ = AlignedBuffer<float>(scale_count_);
+  values_ = own_values_.data();
+  scales_ = own_scales_.data();
+}
+
+Q8Matrix Q8Matrix::view(size_t rows, size_t cols, size_t group_size, std::span<const std::byte> bytes) {
+  Q8Matrix matrix;
+  matrix.rows_ = rows;
+  matrix.cols_ = cols;
+  matrix.lay_out(group_size);
+  if (bytes.size() != matrix.bytes())
+    fail(Code::checkpoint, rows, " x ", cols, " of int8 in groups of ", group_size, " take ", matrix.bytes(),
+         " bytes, not ", bytes.size(), "; convert the original checkpoint again");
+  matrix.values_ = reinterpret_cast<const int8_t*>(bytes.data());
+  matrix.scales_ = reinterpret_cast<const float*>(bytes.data() + matrix.value_count_);  // a multiple of 64
+  return matrix;
+}
+
+void Q8Matrix::lay_out(size_t group_size) {
+  const size_t rows = rows_, cols = cols_;
+  slot_of_.resize(rows);
   // Row r starts at phase (r * cols) mod group_size, which repeats every `period` rows.
   const size_t period = group_size / std::gcd(cols, group_size);
   size_t values = 0, scales = 0;
@@ -42,8 +64,8 @@ Q8Matrix::Q8Matrix(size_t rows, size_t cols, size_t group_size)
     }
     phases_.push_back(std::move(phase));
   }
-  values_ = AlignedBuffer<int8_t>(values);
-  scales_ = AlignedBuffer<float>(scales);
+  value_count_ = values;
+  scale_count_ = scales;
 }
 
 Q8Matrix::Run Q8Matrix::run(size_t first, size_t last) const {
@@ -53,7 +75,7 @@ Q8Matrix::Run Q8Matrix::run(size_t first, size_t last) const {
   while (end < last && places_[end].phase == place.phase) ++end;
   size_t rows = (end - first) * kPanelRows;
   while (row_of_[first * kPanelRows + rows - 1] == kNoRow) --rows;
-  return {{values_.data() + place.value_offset, scales_.data() + place.scale_offset, phase.segments.data(),
+  return {{values_ + place.value_offset, scales_ + place.scale_offset, phase.segments.data(),
            phase.segments.size(), phase.quads, rows},
           end};
 }
@@ -62,8 +84,8 @@ void Q8Matrix::set_row(size_t row, const int8_t* values, const float* segment_sc
   const size_t lane = slot_of_[row] % kPanelRows;
   const Place& place = places_[slot_of_[row] / kPanelRows];
   const Phase& phase = phases_[place.phase];
-  int8_t* quad = values_.data() + place.value_offset + 4 * lane;
-  float* scale = scales_.data() + place.scale_offset + lane;
+  int8_t* quad = own_values_.data() + place.value_offset + 4 * lane;
+  float* scale = own_scales_.data() + place.scale_offset + lane;
   for (size_t s = 0; s < phase.segments.size(); ++s) {
     scale[kPanelRows * s] = segment_scales[s];
     const size_t first = phase.columns[s], last = phase.columns[s + 1];
@@ -110,7 +132,7 @@ void Q8Matrix::dequantise_row(size_t row, float* out) const {
   const size_t lane = slot_of_[row] % kPanelRows;
   const Place& place = places_[slot_of_[row] / kPanelRows];
   const Phase& phase = phases_[place.phase];
-  const int8_t* quad = values_.data() + place.value_offset + 4 * lane;
+  const int8_t* quad = values_ + place.value_offset + 4 * lane;
   for (size_t s = 0; s < phase.segments.size(); ++s) {
     const float scale = scales_[place.scale_offset + kPanelRows * s + lane];
     for (size_t q = phase.segments[s].first_quad; q < phase.segments[s].end_quad; ++q, quad += kVector)

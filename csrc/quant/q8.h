@@ -40,10 +40,17 @@ class Q8Matrix {
   // weight is not a finite number.
   static Q8Matrix quantise_rows(size_t rows, size_t cols, const float* weights, const Kernels& kernels);
 
+  // The same matrix where it lies in a file: values, then scales, as packed() of an equal matrix, aligned
+  // to 64 bytes, which must stay.  Throws Error(Code::checkpoint) when there are too few or too many.
+  static Q8Matrix view(size_t rows, size_t cols, size_t group_size, std::span<const std::byte> bytes);
+
   size_t rows() const { return rows_; }
   size_t cols() const { return cols_; }
   size_t panels() const { return places_.size(); }
-  size_t bytes() const { return values_.bytes() + scales_.bytes(); }
+  size_t bytes() const { return value_count_ + scale_count_ * sizeof(float); }
+  size_t owned_bytes() const { return own_values_.bytes() + own_scales_.bytes(); }
+  std::span<const std::byte> packed_values() const { return std::as_bytes(std::span(values_, value_count_)); }
+  std::span<const std::byte> packed_scales() const { return std::as_bytes(std::span(scales_, scale_count_)); }
 
   // The panels from `first`, at most up to `last`, that one call of a kernel can take: those of one phase.
   struct Run {
@@ -68,6 +75,7 @@ class Q8Matrix {
     size_t value_offset, scale_offset;
     size_t phase;
   };
+  void lay_out(size_t group_size);
   void set_row(size_t row, const int8_t* values, const float* segment_scales);
 
   size_t rows_ = 0, cols_ = 0;
@@ -75,8 +83,11 @@ class Q8Matrix {
   std::vector<Place> places_;        // per panel
   std::vector<uint32_t> row_of_;     // (panels, 16)
   std::vector<uint32_t> slot_of_;    // (rows): panel * 16 + lane
-  AlignedBuffer<int8_t> values_;
-  AlignedBuffer<float> scales_;
+  size_t value_count_ = 0, scale_count_ = 0;
+  const int8_t* values_ = nullptr;   // here or in a file
+  const float* scales_ = nullptr;
+  AlignedBuffer<int8_t> own_values_;
+  AlignedBuffer<float> own_scales_;
 };
 
 // The exporter's rounding, group by group of the flattened values (llama2.c v2): scale = max|w| / 127,

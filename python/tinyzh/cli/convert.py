@@ -25,11 +25,18 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         required=True,
-        choices=("v0", "v1", "v2"),
+        choices=("v0", "v1", "v2", "tz"),
         help=both(
-            "v0: fp32, what llama2.c's run reads; v1: fp32 with a magic number; v2: int8",
-            "v0 与 v1 为 fp32，v2 为 int8",
+            "v0: fp32, what llama2.c's run reads; v1: fp32 with a magic number; v2: int8; "
+            "tz: tinyzh's own, ready to compute with, opens at once",
+            "v0 与 v1 为 fp32，v2 为 int8，tz 为 tinyzh 自有格式，打开即用",
         ),
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "int8", "int4"),
+        default="auto",
+        help=both("tz: precision; default IN's own", "tz：精度，默认与 IN 相同"),
     )
     parser.add_argument(
         "--group-size",
@@ -50,6 +57,8 @@ def run(args: argparse.Namespace, terminal: Terminal) -> None:
     """Writes OUT, which appears only when it is whole."""
     if args.group_size and args.format != "v2":
         raise UsageError(f"--group-size is for --format v2, not {args.format}: leave it out")
+    if args.dtype != "auto" and args.format != "tz":
+        raise UsageError(f"--dtype is for --format tz, not {args.format}: leave it out")
     if os.path.exists(args.target):
         if os.path.exists(args.source) and os.path.samefile(args.source, args.target):
             raise UsageError(f"IN and OUT are the same file, {args.target}: give OUT another name")
@@ -57,12 +66,16 @@ def run(args: argparse.Namespace, terminal: Terminal) -> None:
             raise FileError(f"{args.target}: exists; --force replaces it")
     started = time.monotonic()
 
-    # Called for every matrix, which is also when Ctrl-C is noticed.
-    def progress(done: int, total: int) -> None:
+    # Called for every tensor, which is also when Ctrl-C is noticed.
+    def progress(done: int, total: int, stage: str = "written") -> None:
         if time.monotonic() - started > _PATIENCE:
-            terminal.progress(f"{args.target}: {done} of {total} matrices")
+            terminal.progress(f"{args.target}: {done} of {total} tensors {stage}")
 
-    misread = _core.convert(args.source, args.target, args.format, args.group_size, progress)
+    misread = False
+    if args.format == "tz":
+        _core.convert_to_tz(args.source, args.target, args.dtype, progress)
+    else:
+        misread = _core.convert(args.source, args.target, args.format, args.group_size, progress)
     before, after = os.path.getsize(args.source), os.path.getsize(args.target)
     terminal.progress("")
     terminal.line(

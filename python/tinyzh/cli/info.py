@@ -31,11 +31,18 @@ def add(parser: argparse.ArgumentParser) -> None:
         help=both("a checkpoint; none: the built-in model", "模型文件；省略则用内置模型"),
     )
     parser.add_argument("--json", action="store_true", help=both("as JSON", "输出 JSON"))
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help=both("read all of a tz file and check its checksums", "读取整个 tz 文件并核对校验和"),
+    )
 
 
 def run(args: argparse.Namespace, terminal: Terminal) -> None:
     """Prints the facts."""
     facts = _facts(args.file)
+    if args.verify:
+        facts["verified"] = _core.verify(facts["path"])
     if args.json:
         terminal.line(json.dumps(facts, ensure_ascii=False))
         return
@@ -49,16 +56,18 @@ def _facts(file: str | None) -> dict[str, Any]:
     with Model(path, tokenizer=False) as model:
         memory = model.memory()
         config, dtype, threads, isa = model.config, model.dtype, model.threads, model.isa
-    # fp32 weights are used where they lie in the mapped file; others are held beside it.
+    # fp32 and tz files are used where they lie in the mapped file; others are held beside it.
     weights = memory["weights"] or memory["file"]
     cache = memory["kv_cache_per_position"] * config.seq_len
     facts: dict[str, Any] = {
         "path": path,
         "format": checkpoint["format"],
         "group_size": checkpoint["group_size"] or None,
+        "numerics_version": checkpoint["numerics_version"] or None,
         "dtype": dtype,
         "parameters": checkpoint["parameters"],
         "file_bytes": checkpoint["file_bytes"],
+        "tensors": checkpoint["tensors"],
         "config": {**asdict(config), "head_size": config.head_size, "kv_dim": config.kv_dim},
         "memory": {
             "weights": weights,
@@ -83,7 +92,12 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     group = f", groups of {facts['group_size']}" if facts["group_size"] else ""
     yield "file", facts["path"]
     yield "format", f"{facts['format']} ({facts['dtype']}{group})"
+    if made := facts["numerics_version"]:
+        here = _core.numerics_version
+        other = f"; this is {here}: convert the original again to have its bits"
+        yield "numerics", f"version {made}{other if made != here else ''}"
     yield "size", f"{bytes_in_words(facts['file_bytes'])}, {facts['parameters']:,} parameters"
+    yield "tensors", ", ".join(_tensor_in_words(tensor) for tensor in facts["tensors"])
     yield "layers", f"{c['n_layers']}, dim {c['dim']}, hidden {c['hidden_dim']}"
     yield (
         "heads",
@@ -100,6 +114,15 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         what = "weights and 1 session" if n == "1" else f"{n} sessions"
         yield ("memory" if n == "1" else "", f"{bytes_in_words(size)} for {what} at full context")
     yield "runs with", f"{facts['isa']}, {facts['threads']} threads"
+    if "verified" in facts:
+        none = f"{facts['format']} has no checksums; convert to tz to have them"
+        yield "checksums", "all as they should be" if facts["verified"] else none
+
+
+def _tensor_in_words(tensor: dict[str, Any]) -> str:
+    """wq 12 x (768, 768)."""
+    layers = f"{tensor['layers']} x " if tensor["layers"] > 1 else ""
+    return f"{tensor['name']} {layers}({tensor['rows']}, {tensor['cols']})"
 
 
 def bytes_in_words(size: float) -> str:
