@@ -1,4 +1,4 @@
-// Any header and table with the right checksum, which a fuzzer would never find, are a checkpoint whose
+// Any header and table, given the right checksum (which a fuzzer would never find), are a checkpoint whose
 // tensors lie inside the bytes, or an Error(Code::checkpoint).
 #include <cstddef>
 #include <cstdint>
