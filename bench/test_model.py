@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import tinyzh
+from tinyzh import _core
 
 from .shapes import STORY_93M, random_checkpoint
 
@@ -58,3 +60,17 @@ def test_start_built_in(benchmark: Any) -> None:
         rounds=10,
         warmup_rounds=2,
     )
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_start_tz(benchmark: Any, tmp_path: Path, dtype: str, threads: int) -> None:
+    """From the call of Model() to the first token; the file lies in the page cache."""
+    path = tmp_path / "model.tz"
+    _core.convert_to_tz(str(random_checkpoint(STORY_93M)), str(path), dtype, None)
+
+    def start() -> None:
+        with tinyzh.Model(path, tokenizer=False, threads=threads) as model:
+            model.generate([1], seed=1, max_new_tokens=1).wait()
+
+    benchmark.pedantic(start, rounds=9, warmup_rounds=1)
