@@ -1,8 +1,8 @@
 #include "io/tz.h"
 
 #include <bit>
-#include <cmath>
 #include <cstring>
+#include <optional>
 
 #include "base/checked.h"
 #include "base/crc32.h"
@@ -83,11 +83,6 @@ bool plausible(const TzEntry& e) {
   return e.bytes >= (e.kind == 2 ? elements : elements / 2);
 }
 
-std::optional<uint64_t> aligned(uint64_t offset) {
-  const auto up = checked_add(offset, kTzAlignment - 1);
-  return up ? std::optional(*up / kTzAlignment * kTzAlignment) : std::nullopt;
-}
-
 std::string place(const TzEntry& e) {
   return concat(tensor_name(static_cast<TensorId>(e.tensor)), ", layer ", e.layer);
 }
@@ -137,7 +132,7 @@ Checkpoint parse_tz(Bytes bytes, std::string_view name) {
   Checkpoint checkpoint{Format::tz, config_of(header), header.group_size, {}};
   checkpoint.packing = static_cast<Packing>(header.dtype);
   checkpoint.numerics = header.numerics;
-  std::optional<uint64_t> end = sizeof(TzHeader) + uint64_t{header.entries} * sizeof(TzEntry);
+  uint64_t end = sizeof(TzHeader) + uint64_t{header.entries} * sizeof(TzEntry);
   size_t index = 0;
   for (size_t i = 0; i < kTensorCount; ++i) {
     const auto id = static_cast<TensorId>(i);
@@ -146,29 +141,29 @@ Checkpoint parse_tz(Bytes bytes, std::string_view name) {
     for (size_t layer = 0; layer < tensor.shape.layers; ++layer, ++index) {
       const TzEntry entry = entry_at(bytes, index);
       TzEntry expected = tz_entry(checkpoint.config, checkpoint.packing, checkpoint.group_size, id, layer);
-      const std::optional<uint64_t> start = aligned(*end);
-      expected.offset = start.value_or(0);
+      expected.offset = tz_aligned(end);
       expected.bytes = layer == 0 ? entry.bytes : tensor.layer_bytes;  // the same for every layer
       expected.checksum = entry.checksum;
       if (entry != expected || !plausible(entry))
         fail(Code::checkpoint, name, ": entry ", index, " of its table is not ", place(expected), ", ", expected.rows,
              " x ", expected.cols, " at ", expected.offset, ", or its ", entry.bytes, " bytes are too few or too many",
              kAgain);
-      end = start ? checked_add(*start, entry.bytes) : std::nullopt;
-      if (!end || *end > bytes.size())
+      const std::optional<uint64_t> behind = checked_add(entry.offset, entry.bytes);
+      if (!behind || *behind > bytes.size())
         fail(Code::checkpoint, name, ": ", place(entry), " ends behind the ", bytes.size(), " bytes of the file",
              kAgain);
+      end = *behind;
       if (layer == 0) {
-        tensor.data = bytes.data() + *start;
+        tensor.data = bytes.data() + entry.offset;
         tensor.layer_bytes = static_cast<size_t>(entry.bytes);
-        tensor.layer_stride = static_cast<size_t>(*aligned(entry.bytes));
+        tensor.layer_stride = static_cast<size_t>(tz_aligned(entry.bytes));
         tensor.group_size = entry.group_size;
         tensor.packing = entry.kind < 2 ? Packing::none : checkpoint.packing;
       }
     }
   }
-  if (*end != bytes.size())
-    fail(Code::checkpoint, name, ": its tensors end at ", *end, " and the file at ", bytes.size(), kAgain);
+  if (end != bytes.size())
+    fail(Code::checkpoint, name, ": its tensors end at ", end, " and the file at ", bytes.size(), kAgain);
   return checkpoint;
 }
 

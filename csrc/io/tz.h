@@ -19,7 +19,6 @@
 namespace tinyzh {
 
 inline constexpr uint32_t kTzVersion = 1;
-inline constexpr size_t kTzAlignment = 64;
 
 bool is_tz(std::span<const std::byte> bytes);  // by its magic
 

@@ -12,6 +12,11 @@ namespace tinyzh {
 
 inline constexpr std::array<uint8_t, 8> kTzMagic = {0x89, 'T', 'Z', 'H', '\r', '\n', 0x1a, '\n'};
 
+inline constexpr size_t kTzAlignment = 64;
+
+// Where a tensor begins that comes after `offset` bytes of a file; also the room that so many bytes take.
+inline uint64_t tz_aligned(uint64_t offset) { return (offset + kTzAlignment - 1) / kTzAlignment * kTzAlignment; }
+
 struct TzHeader {
   std::array<uint8_t, 8> magic = kTzMagic;
   uint32_t version = 0;

@@ -9,11 +9,6 @@
 #include "io/tz_layout.h"
 
 namespace tinyzh {
-namespace {
-
-uint64_t aligned(uint64_t offset) { return (offset + kTzAlignment - 1) / kTzAlignment * kTzAlignment; }
-
-}  // namespace
 
 void write_tz(const std::string& path, const Config& config, Packing packing, size_t group_size,
               std::span<const TzPart> parts, const std::function<void(size_t, size_t)>& progress) {
@@ -25,7 +20,7 @@ void write_tz(const std::string& path, const Config& config, Packing packing, si
   uint64_t end = sizeof(TzHeader) + parts.size() * sizeof(TzEntry);
   for (const TzPart& part : parts) {
     TzEntry entry = tz_entry(config, packing, group_size, part.id, part.layer);
-    entry.offset = aligned(end);
+    entry.offset = tz_aligned(end);
     entry.bytes = part.first.size() + part.second.size();
     entry.checksum = crc32(part.second, crc32(part.first));
     end = entry.offset + entry.bytes;

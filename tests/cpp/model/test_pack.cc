@@ -188,23 +188,32 @@ TEST_CASE("tz: what the checksum vouches for is not believed either") {
   with(entry(0, offsetof(TzEntry, offset)), kHuge - 63, {"entry 0"});
 }
 
-TEST_CASE("tz: a packed matrix of another size than its layout is refused before it is used") {
+// The file with 64 bytes more for one tensor, and everything behind it moved.
+Buffer longer_by_64(const Buffer& buffer, size_t index) {
+  const auto number = [&](size_t i, size_t field) { return buffer.get<uint64_t>(entry(i, field)); };
+  const auto bytes = number(index, offsetof(TzEntry, bytes));
+  std::vector<std::byte> longer(buffer.bytes.data(), buffer.bytes.data() + buffer.bytes.size());
+  const auto start = static_cast<std::ptrdiff_t>(number(index, offsetof(TzEntry, offset)));
+  longer.insert(longer.begin() + start, 64, std::byte{0});
+  Buffer changed(longer);
+  changed.set(entry(index, offsetof(TzEntry, bytes)), bytes + 64);
+  for (size_t i = index + 1; i < buffer.get<uint32_t>(offsetof(TzHeader, entries)); ++i)
+    changed.set(entry(i, offsetof(TzEntry, offset)), number(i, offsetof(TzEntry, offset)) + 64);
+  changed.set(offsetof(TzHeader, file_bytes), uint64_t{longer.size()});
+  changed.seal();
+  return changed;
+}
+
+TEST_CASE("tz: a matrix of another size than its layout is refused before it is used") {
+  const size_t tok_emb = 0, last_w3 = 18, last_rms_ffn = 12;
   for (const DType dtype : {DType::int8, DType::int4}) {
-    Buffer buffer = small(dtype);
-    // 64 bytes more for tok_emb move all others.
-    const auto bytes = buffer.get<uint64_t>(entry(0, offsetof(TzEntry, bytes)));
-    const auto entries = buffer.get<uint32_t>(offsetof(TzHeader, entries));
-    const auto start = static_cast<std::ptrdiff_t>(buffer.get<uint64_t>(entry(0, offsetof(TzEntry, offset))));
-    std::vector<std::byte> longer(buffer.bytes.data(), buffer.bytes.data() + buffer.bytes.size());
-    longer.insert(longer.begin() + start, 64, std::byte{0});
-    Buffer changed(longer);
-    changed.set(entry(0, offsetof(TzEntry, bytes)), bytes + 64);
-    for (size_t i = 1; i < entries; ++i)
-      changed.set(entry(i, offsetof(TzEntry, offset)), buffer.get<uint64_t>(entry(i, offsetof(TzEntry, offset))) + 64);
-    changed.set(offsetof(TzHeader, file_bytes), uint64_t{longer.size()});
-    changed.seal();
-    refused(changed, {std::to_string(bytes), std::to_string(bytes + 64)});
+    const Buffer buffer = small(dtype);
+    const auto bytes = buffer.get<uint64_t>(entry(tok_emb, offsetof(TzEntry, bytes)));
+    refused(longer_by_64(buffer, tok_emb), {std::to_string(bytes), std::to_string(bytes + 64)});
+    refused(longer_by_64(buffer, last_w3), {"entry 18", "w3, layer 1"});  // layers are of one size
   }
+  refused(longer_by_64(small(DType::float32), tok_emb), {"entry 0", "tok_emb"});
+  refused(longer_by_64(small(DType::int8), last_rms_ffn), {"entry 12", "rms_ffn, layer 1"});
 }
 
 // A number that changes here means that older files would be read wrongly (raise kTzVersion) or that other
