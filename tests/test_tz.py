@@ -147,13 +147,26 @@ def test_the_bytes_are_those_of_the_documentation(tmp_path: Path, dtype: str) ->
     assert end == len(data)
     tensor, layer, kind, rows, cols = struct.unpack_from("<5I", data, table)
     assert (tensor, layer, kind, rows, cols) == (0, 0, 1 + DTYPES.index(dtype), 50, 64)
-    if dtype == "int8":  # row 17, column 6 by the rule of the documentation
-        offset = struct.unpack_from("<Q", data, table + 24)[0]
+    # Row 17 by the rules of the documentation: row 1 of the second panel of sixteen.
+    row = checkpoints.random_tensors(SHAPE, 3)["tok_emb"][17]
+    offset = struct.unpack_from("<Q", data, table + 24)[0]
+    if dtype == "float32":
+        assert data[offset + 17 * 256 : offset + 18 * 256] == row.tobytes()
+    if dtype == "int8":
         value = np.frombuffer(data, np.int8, 1, offset + 16 * 64 + 64 * 1 + 4 * 1 + 2)[0]
         scale = np.frombuffer(data, np.float32, 64, offset + 64 * 64)[17]
-        row = checkpoints.random_tensors(SHAPE, 3)["tok_emb"][17]
         assert scale == np.abs(row).max() / np.float32(127)
         assert value == np.rint(row[6] / scale)
+    if dtype == "int4":
+        record = offset + 304 * (2 * 1 + 1)  # columns 32 to 63
+        packed = [data[record + 64 * i + 4 * 1 + c] for i in range(4) for c in range(4)]
+        halves = np.array([[b & 15 for b in packed], [b >> 4 for b in packed]])
+        q = halves.reshape(2, 4, 4).transpose(1, 0, 2).reshape(32)
+        scale = np.frombuffer(data, np.float16, 1, record + 256 + 2 * 1)[0].astype(np.float64)
+        error = np.abs(scale * (q - data[record + 288 + 1] / 16) - row[32:])
+        assert error.mean() < 0.4 * scale, (
+            "rounding errs by a quarter of a step, anything else by more"
+        )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

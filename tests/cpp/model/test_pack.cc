@@ -122,6 +122,10 @@ TEST_CASE("tz: no length but the right one") {
   std::vector<std::byte> longer(bytes.begin(), bytes.end());
   longer.push_back(std::byte{0});
   refused(Buffer(longer), {"input", "bytes"});
+  Buffer admitted(longer);  // by its header
+  admitted.set(offsetof(TzHeader, file_bytes), uint64_t{longer.size()});
+  admitted.seal();
+  refused(admitted, {"input", "tensors end at " + std::to_string(bytes.size())});
 }
 
 TEST_CASE("tz: every flipped bit of header and table is seen at once, of the rest by verify_tz") {
@@ -180,6 +184,7 @@ TEST_CASE("tz: what the checksum vouches for is not believed either") {
   with(entry(2, offsetof(TzEntry, bytes)), kHuge, {"entry 2", "rms_att, layer 1"});
   with(entry(0, offsetof(TzEntry, bytes)), kHuge, {"ends behind"});
   with(entry(0, offsetof(TzEntry, bytes)), kHuge - 63, {"ends behind"});
+  with(entry(0, offsetof(TzEntry, bytes)), uint64_t{1} << 40, {"ends behind"});
   with(entry(0, offsetof(TzEntry, bytes)), uint64_t{1}, {"entry 0"});
   with(entry(0, offsetof(TzEntry, zeros)), uint8_t{1}, {"entry 0"});
   const auto first = small().get<uint64_t>(entry(0, offsetof(TzEntry, offset)));
