@@ -269,8 +269,13 @@ TEST_CASE("tz: progress is told, and stops the work by throwing") {
   std::vector<size_t> expected;
   for (size_t i = 1; i <= 15; ++i) expected.push_back(i);
   CHECK(told == expected);
-  const auto stop = [](size_t, size_t) { throw Stop(); };
+  size_t calls = 0;
+  const auto stop = [&](size_t, size_t) {
+    ++calls;
+    throw Stop();
+  };
   CHECK_THROWS_AS(Weights(checkpoint, DType::int4, kernels, one, stop), Stop);
+  CHECK(calls == 1);
   // With more threads the caller's may find nothing left to do, and then hears nothing.
   told.clear();
   const Weights shared(checkpoint, DType::int8, kernels, three, tell);
