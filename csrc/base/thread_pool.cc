@@ -1,5 +1,6 @@
 #include "base/thread_pool.h"
 
+#include <algorithm>
 #include <system_error>
 
 #include "base/error.h"
@@ -46,24 +47,31 @@ void ThreadPool::stop() {
 }
 
 void ThreadPool::take_blocks(const BlockFunction& f, size_t worker) {
-  for (size_t block; (block = next_block_.fetch_add(1, std::memory_order_relaxed)) < blocks_;)
+  // What is taken is done: the time is looked at before.
+  for (size_t block; !late() && (block = next_block_.fetch_add(1, std::memory_order_relaxed)) < blocks_;)
     f(block, worker);
 }
 
-void ThreadPool::run(size_t blocks, BlockFunction f) {
-  if (blocks <= 1 || workers_.empty()) {
-    for (size_t block = 0; block < blocks; ++block) f(block, 0);
-    return;
-  }
+size_t ThreadPool::run_until(size_t first, size_t blocks, BlockFunction f, Clock::time_point deadline) {
+  if (first >= blocks) return blocks;
   blocks_ = blocks;
+  deadline_ = deadline;
+  if (blocks - first == 1 || workers_.empty()) {
+    next_block_.store(first + 1, std::memory_order_relaxed);
+    f(first, 0);
+    take_blocks(f, 0);
+    return std::min(next_block_.load(std::memory_order_relaxed), blocks);
+  }
   function_ = &f;
-  next_block_.store(0, std::memory_order_relaxed);
+  next_block_.store(first + 1, std::memory_order_relaxed);
   region_.store(kOpen, std::memory_order_release);
   epoch_.fetch_add(1, std::memory_order_release);
   epoch_.notify_all();
+  f(first, 0);  // at least one, however late it is
   take_blocks(f, 0);
   region_.fetch_and(~kOpen, std::memory_order_acq_rel);
   while (region_.load(std::memory_order_acquire) != 0) pause();
+  return std::min(next_block_.load(std::memory_order_relaxed), blocks);
 }
 
 bool ThreadPool::enter() {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <thread>
@@ -38,15 +39,23 @@ class ThreadPool {
 
   size_t threads() const { return workers_.size() + 1; }
 
+  using Clock = std::chrono::steady_clock;
+  static constexpr Clock::time_point kNever = Clock::time_point::max();
+
   // f(0, w) ... f(blocks - 1, w), each once, in any order, on the caller and the workers; returns when all
   // are done.  One caller at a time.  f must not throw.
-  void run(size_t blocks, BlockFunction f);
+  void run(size_t blocks, BlockFunction f) { run_until(0, blocks, f, kNever); }
+
+  // The same from block `first` on, of which at least one is done and none is begun after the deadline.  Returns
+  // how many are done, those before `first` counted: where to go on.
+  size_t run_until(size_t first, size_t blocks, BlockFunction f, Clock::time_point deadline);
 
  private:
   void work(size_t worker);
   void stop();
   bool enter();
   void take_blocks(const BlockFunction& f, size_t worker);
+  bool late() const { return deadline_ != kNever && Clock::now() >= deadline_; }
 
   // A region is open for workers between run()'s start and its last block.  A worker that comes late
   // finds it closed and stays out, so run() never waits for a thread that is still asleep.
@@ -55,6 +64,7 @@ class ThreadPool {
   alignas(64) std::atomic<uint32_t> epoch_{0};    // grows with every region
   alignas(64) std::atomic<size_t> next_block_{0};
   size_t blocks_ = 0;
+  Clock::time_point deadline_ = kNever;
   const BlockFunction* function_ = nullptr;
   std::atomic<bool> stopping_{false};
   std::vector<std::thread> workers_;

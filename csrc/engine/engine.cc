@@ -9,9 +9,9 @@
 namespace tinyzh {
 namespace {
 
-using Clock = Request::Clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Request::Clock::time_point start) {
+  return std::chrono::duration<double>(Request::Clock::now() - start).count();
+}
 
 size_t common_length(std::span<const int32_t> a, std::span<const int32_t> b) {
   const auto n = static_cast<ptrdiff_t>(std::min(a.size(), b.size()));
@@ -45,6 +45,7 @@ Engine::Engine(std::shared_ptr<Model> model, Vocabulary vocabulary, const Engine
     : model_(std::move(model)),
       vocabulary_(std::move(vocabulary)),
       queue_limit_(options.queue_limit),
+      has_thread_(options.own_thread),
       scheduler_(limits_of(options)),
       forward_(model_->weights(), model_->kv_layout().type, model_->kernels(), model_->pool()),
       pages_(model_->kv_layout().block_bytes(), kv_bytes_of(*model_, options)) {
@@ -67,6 +68,7 @@ void Engine::close() {
   for (const std::shared_ptr<Request>& request : arrived) request->cancel();  // wakes its readers: no lock held
   const std::scoped_lock lock(join_mutex_);
   if (thread_.joinable()) thread_.join();
+  if (!has_thread_) leave();
 }
 
 void Engine::check_tokens(std::span<const int32_t> ids) const {
@@ -112,7 +114,7 @@ std::shared_ptr<Request> Engine::submit(RequestOptions options) {
     if (closed_) fail(Code::closed, "the model is closed");
     if (*queue_ >= queue_limit_)
       fail(Code::queue_full, queue_->load(), " requests are waiting, as many as queue_limit allows: try again later");
-    if (!thread_.joinable()) thread_ = std::thread([this] { serve(); });
+    start_thread();
     arrived_.reserve(arrived_.size() + 1);
     ++*queue_;
     request = std::make_shared<Request>(std::move(options), queue_);
@@ -134,13 +136,18 @@ void Engine::drop_late_arrivals() {
   for (const std::shared_ptr<Request>& request : late) request->finish(FinishReason::timeout);
 }
 
+void Engine::start_thread() {
+  if (has_thread_ && !thread_.joinable()) thread_ = std::thread([this] { serve(); });
+}
+
 void Engine::on_engine_thread(std::function<void()> run) {
   if (own_thread_ == std::this_thread::get_id()) return run();  // from a waker
+  if (!has_thread_) fail(Code::invalid_argument, "this engine has no thread of its own to evaluate on");
   std::future<void> done;
   {
     const std::scoped_lock lock(queue_mutex_);
     if (closed_) fail(Code::closed, "the model is closed");
-    if (!thread_.joinable()) thread_ = std::thread([this] { serve(); });
+    start_thread();
     jobs_.push_back({std::move(run), {}});
     done = jobs_.back().done.get_future();
   }
@@ -151,19 +158,35 @@ void Engine::on_engine_thread(std::function<void()> run) {
 // ---- the engine's thread ------------------------------------------------------------------------------
 
 void Engine::serve() {
-  const StandardFloatingPoint standard;
   own_thread_ = std::this_thread::get_id();
-  while (next()) step();
+  while (next(true)) {
+    begin_step();
+    proceed(ThreadPool::kNever);
+  }
   leave();
 }
 
-bool Engine::next() {
+size_t Engine::step(Clock::time_point deadline) {
+  if (has_thread_) fail(Code::invalid_argument, "this engine has a thread of its own, which does the steps");
+  do {
+    if (step_.work.empty()) {
+      if (!next(false)) break;
+      begin_step();
+    }
+    if (step_.work.empty()) break;  // nothing to do
+    if (!proceed(deadline)) break;
+  } while (Clock::now() < deadline);
+  const std::scoped_lock lock(queue_mutex_);
+  return running_.size() + waiting_.size() + arrived_.size();
+}
+
+bool Engine::next(bool wait) {
   std::deque<Job> jobs;
   std::vector<std::shared_ptr<Request>> arrived;
   {
     std::unique_lock lock(queue_mutex_);
-    queue_changed_.wait(lock, [this] {
-      return closed_ || !arrived_.empty() || !jobs_.empty() || !running_.empty() || !waiting_.empty();
+    queue_changed_.wait(lock, [this, wait] {
+      return !wait || closed_ || !arrived_.empty() || !jobs_.empty() || !running_.empty() || !waiting_.empty();
     });
     if (closed_) return false;
     jobs.swap(jobs_);
@@ -188,6 +211,7 @@ bool Engine::next() {
 }
 
 void Engine::leave() {
+  step_.work.clear();
   std::deque<Job> jobs;
   std::vector<std::shared_ptr<Request>> arrived;
   {
@@ -204,31 +228,65 @@ void Engine::leave() {
   report();
 }
 
-void Engine::step() {
-  Metrics::Step done;
-  const Clock::time_point start = Clock::now();
+void Engine::begin_step() {
+  step_ = {};
+  step_.start = Clock::now();
   drop_interrupted(waiting_);
   drop_interrupted(running_);
   try {
     admit();
-    std::vector<Work> work = plan();
-    if (!work.empty()) {
-      model_->check_file();
-      const Clock::time_point before = Clock::now();
-      compute(work);
-      done.forward_seconds = seconds_since(before);
-      look(work);
-      done.new_tokens = publish(work);
-      done.prompt_tokens = rows_.size() - done.new_tokens;
-    }
-  } catch (...) {  // memory is short, or the file was cut: nothing of this step counts
-    for (const std::unique_ptr<Sequence>& sequence : running_) sequence->fail(std::current_exception());
-    running_.clear();
+    step_.work = plan();
+    if (!step_.work.empty()) begin_pass();
+  } catch (...) {
+    fail_step();
   }
+  step_.other_seconds = seconds_since(step_.start);
+  if (step_.work.empty()) report();
+}
+
+bool Engine::proceed(Clock::time_point deadline) {
+  if (step_.work.empty()) return true;
+  const StandardFloatingPoint standard;
+  if (!step_.computed) {
+    const Clock::time_point start = Clock::now();
+    step_.computed = forward_.proceed(deadline);
+    step_.forward_seconds += seconds_since(start);
+    if (!step_.computed || Clock::now() >= deadline) return false;
+  }
+  const Clock::time_point start = Clock::now();
+  const auto vocab = static_cast<size_t>(model_->config().vocab_size);
+  auto look = [&](size_t i, size_t) {
+    outcomes_[i] = places_[i].sequence->look(places_[i].index, std::span(logits_).subspan(i * vocab, vocab));
+  };
+  step_.looked = model_->pool().run_until(step_.looked, places_.size(), look, deadline);
+  const bool done = step_.looked == places_.size();
+  if (done) end_step();
+  step_.other_seconds += seconds_since(start);
+  return done;
+}
+
+void Engine::end_step() {
+  const Clock::time_point start = Clock::now();
+  Metrics::Step done;
+  try {
+    done.new_tokens = publish();
+    done.prompt_tokens = rows_.size() - done.new_tokens;
+  } catch (...) {
+    fail_step();
+  }
+  step_.work.clear();
   done.end = Clock::now();
-  done.seconds = std::chrono::duration<double>(done.end - start).count();
-  if (done.forward_seconds > 0) metrics_.add(done);
+  done.forward_seconds = step_.forward_seconds;
+  done.seconds = step_.forward_seconds + step_.other_seconds + seconds_since(start);
+  metrics_.add(done);
   report();
+}
+
+// Memory is short, or the file was cut: nothing of this step counts.
+void Engine::fail_step() {
+  for (const std::unique_ptr<Sequence>& sequence : running_) sequence->fail(std::current_exception());
+  running_.clear();
+  step_.work.clear();
 }
 
 void Engine::enlist(std::unique_ptr<Sequence> sequence, Sequences& among) {
@@ -318,45 +376,29 @@ std::vector<Engine::Work> Engine::plan() {
   }
 }
 
-void Engine::compute(std::span<Work> work) {
+void Engine::begin_pass() {
+  model_->check_file();
   rows_.clear();
-  size_t logits = 0;
-  for (Work& w : work) {
+  places_.clear();
+  for (Work& w : step_.work) {
     const Window& window = w.sequence->window();
-    const size_t first = window.computed();
-    for (size_t i = first; i < first + w.rows; ++i) {
+    for (size_t i = window.computed(); i < window.computed() + w.rows; ++i) {
       const bool wanted = w.sequence->wants_logits(i);
       w.logits += wanted;
+      if (wanted) places_.push_back({w.sequence, i});
       rows_.push_back({window.tokens()[i], static_cast<int32_t>(i), window.table(), wanted});
     }
-    logits += w.logits;
   }
-  logits_.resize(logits * static_cast<size_t>(model_->config().vocab_size));
-  forward_.run(rows_, logits_.data());
+  logits_.resize(places_.size() * static_cast<size_t>(model_->config().vocab_size));
+  outcomes_.resize(places_.size());
+  forward_.begin(rows_, logits_.data());
 }
 
-// Every row by itself, so that the threads share them.
-void Engine::look(std::span<const Work> work) {
-  struct Place {
-    Sequence* sequence;
-    size_t index;
-  };
-  std::vector<Place> places;
-  for (const Work& w : work)
-    for (size_t i = w.rows - w.logits; i < w.rows; ++i) places.push_back({w.sequence, w.sequence->window().computed() + i});
-  outcomes_.resize(places.size());
-  const auto vocab = static_cast<size_t>(model_->config().vocab_size);
-  auto look_at = [&](size_t i, size_t) {
-    outcomes_[i] = places[i].sequence->look(places[i].index, std::span(logits_).subspan(i * vocab, vocab));
-  };
-  model_->pool().run(places.size(), look_at);
-}
-
-size_t Engine::publish(std::span<const Work> work) {
+size_t Engine::publish() {
   size_t drawn = 0;
   std::span<Sequence::Outcome> outcomes = outcomes_;
   std::vector<const Sequence*> over;
-  for (const Work& w : work) {
+  for (const Work& w : step_.work) {
     Sequence& sequence = *w.sequence;
     const int64_t before = sequence.drawn();
     if (sequence.advance(w.rows, outcomes.first(w.logits))) over.push_back(&sequence);

@@ -1,6 +1,8 @@
 // Serves the requests of one model together, on a thread of its own: each step is one forward pass over one row of
 // every stream that draws tokens and some rows of the prompts of those that have just come.  What a request gets
 // is what it would get alone; only the time it takes depends on the others.
+//
+// Or without a thread, for a game that gives it a share of every tick: step() works so long and no longer.
 #pragma once
 
 #include <atomic>
@@ -30,10 +32,13 @@ struct EngineOptions {
   size_t streams = 64;        // that run together, at most Forward::kMaxRows
   size_t kv_bytes = 0;        // for keys and values; 0: default_kv_bytes()
   size_t prompt_rows = 64;    // prompt tokens of a step while others draw
+  bool own_thread = true;     // false: the caller's calls of step() do the work
 };
 
 class Engine {
  public:
+  using Clock = Request::Clock;
+
   // `vocabulary` has config.vocab_size entries or none (then requests have tokens but no text).  A model has one
   // engine at a time: its threads serve one forward pass.  Throws Error: invalid_argument, tokenizer.
   Engine(std::shared_ptr<Model> model, Vocabulary vocabulary, const EngineOptions& options);
@@ -49,6 +54,10 @@ class Engine {
   // requests; keys and values take memory of their own meanwhile.
   void evaluate(std::span<const int32_t> ids, const std::function<void(size_t first, std::span<const float> logits)>& use,
                 const Observer& observer = {});
+
+  // Without a thread of its own: works until the deadline, and a quarter of a millisecond at most beyond it; always
+  // does something, if there is something to do.  One caller at a time.  Returns how many requests are not over yet.
+  size_t step(Clock::time_point deadline);
 
   // Cancels everything and stops the thread, so it must not be called on it (from a waker).  Later calls
   // of the others throw Error(Code::closed).
@@ -77,9 +86,25 @@ class Engine {
     std::promise<void> done;
   };
 
+  // The step under way: a pass over some rows, then a look at each row of logits.
+  struct Step {
+    std::vector<Work> work;  // empty: none is under way
+    Clock::time_point start;
+    double forward_seconds = 0, other_seconds = 0;
+    bool computed = false;
+    size_t looked = 0;       // rows of logits
+  };
+  struct Place {  // of a row of logits
+    Sequence* sequence;
+    size_t index;
+  };
+
   void serve();
-  bool next();            // waits for something to do, and does jobs; false: closed
-  void step();
+  bool next(bool wait);   // takes what came, and does jobs; false: closed
+  void begin_step();
+  bool proceed(Clock::time_point deadline);  // true: the step is over
+  void end_step();
+  void fail_step();
   void leave();           // cancels all
   void enlist(std::unique_ptr<Sequence> sequence, Sequences& among);
   void drop_interrupted(Sequences& sequences);
@@ -87,10 +112,10 @@ class Engine {
   bool about_to_be_shared(const Sequence& first) const;
   void preempt(size_t index);
   std::vector<Work> plan();
-  void compute(std::span<Work> work);
-  void look(std::span<const Work> work);
-  size_t publish(std::span<const Work> work);
+  void begin_pass();
+  size_t publish();
   void report();
+  void start_thread();
   std::vector<Stream> running_streams() const;
   void check_tokens(std::span<const int32_t> ids) const;
   void check_memory(const RequestOptions& options) const;
@@ -100,6 +125,7 @@ class Engine {
   const std::shared_ptr<Model> model_;
   const Vocabulary vocabulary_;
   const size_t queue_limit_;
+  const bool has_thread_;
   const std::shared_ptr<std::atomic<size_t>> queue_ = std::make_shared<std::atomic<size_t>>(0);  // requests that wait
   const Scheduler scheduler_;
   Metrics metrics_;
@@ -110,8 +136,10 @@ class Engine {
   Sequences waiting_, running_;  // waiting_: preempted ones too
   uint64_t arrivals_ = 0;
   std::vector<Row> rows_;
-  std::vector<float> logits_;                  // (rows that want them, vocab_size)
-  std::vector<Sequence::Outcome> outcomes_;    // of those
+  std::vector<float> logits_;                // (rows that want them, vocab_size)
+  std::vector<Place> places_;                // of those rows
+  std::vector<Sequence::Outcome> outcomes_;  // what they say
+  Step step_;
 
   // Never held while something is computed, nor while a waker or a destructor of a request may run: those may
   // wait for other locks.

@@ -46,6 +46,12 @@ Forward::Forward(const Weights& weights, KvType kv_type, const Kernels& kernels,
 }
 
 void Forward::run(std::span<const Row> rows, float* logits, const Observer& observer) {
+  begin(rows, logits);
+  proceed(ThreadPool::kNever, observer);
+}
+
+void Forward::begin(std::span<const Row> rows, float* logits) {
+  stage_ = stages_.size();  // nothing to do
   if (rows.empty()) return;
   const StandardFloatingPoint standard;
   reserve(rows);
@@ -55,15 +61,25 @@ void Forward::run(std::span<const Row> rows, float* logits, const Observer& obse
   for (size_t b = 0; b < rows.size(); ++b)
     if (rows[b].wants_logits) sampled_.push_back(b);
   if (built_rows_ != rows.size() || built_sampled_ != sampled_.size()) build();
+  stage_ = block_ = 0;
+}
 
-  for (const Stage& stage : stages_) {
-    pool_.run(stage.blocks, stage.run);
+bool Forward::proceed(ThreadPool::Clock::time_point deadline, const Observer& observer) {
+  const StandardFloatingPoint standard;
+  while (stage_ < stages_.size()) {
+    const Stage& stage = stages_[stage_];
+    block_ = pool_.run_until(block_, stage.blocks, stage.run, deadline);
+    if (block_ < stage.blocks) return false;
     if (observer)
       for (Intermediate result : stage.results) {
         if (!result.data) result.data = logits_;
         observer(result);
       }
+    ++stage_;
+    block_ = 0;
+    if (deadline != ThreadPool::kNever && ThreadPool::Clock::now() >= deadline) break;
   }
+  return stage_ == stages_.size();
 }
 
 // The paper, top to bottom.  B rows, D = dim, H = hidden_dim.

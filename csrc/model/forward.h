@@ -46,6 +46,11 @@ class Forward {
   // kMaxRows.  Tokens and positions must be valid.  Throws std::bad_alloc; nothing is computed then.
   void run(std::span<const Row> rows, float* logits, const Observer& observer = {});
 
+  // The same in pieces: begin, then proceed until it says that the pass is over; each time at least one block of
+  // at most a quarter of a millisecond, and none begun after the deadline.  Rows and logits stay until the end.
+  void begin(std::span<const Row> rows, float* logits);
+  bool proceed(ThreadPool::Clock::time_point deadline, const Observer& observer = {});
+
  private:
   // What a matrix product reads: rows of activations, as fp32 or as int8 with one scale a row.
   struct Activation {
@@ -92,6 +97,7 @@ class Forward {
   float* logits_ = nullptr;      // (sampled, vocab_size)
   std::vector<Stage> stages_;    // built for this many rows and this many sampled:
   size_t built_rows_ = 0, built_sampled_ = 0;
+  size_t stage_ = 0, block_ = 0;  // where the pass is
 
   AlignedBuffer<float> x_;      // (rows, dim) residual stream
   AlignedBuffer<float> y_;      // (rows, dim) what the last branch adds to it

@@ -114,3 +114,23 @@ TEST_CASE("cores: there is at least one, and no more than the machine has") {
   CHECK(default_threads() >= 1);
   CHECK(default_threads() <= static_cast<int>(std::max(1u, std::thread::hardware_concurrency())));
 }
+
+TEST_CASE("thread_pool: in pieces, each block once, at least one a piece, and none begun too late") {
+  for (int threads : {1, 2, 4}) {
+    ThreadPool pool(threads);
+    std::vector<std::atomic<int>> done(200);
+    size_t next = 0, pieces = 0;
+    while (next < done.size()) {
+      const size_t before = next;
+      const bool late = pieces % 3 != 2;  // some pieces have a little time
+      const auto deadline = ThreadPool::Clock::now() + std::chrono::microseconds(late ? -1 : 50);
+      next = pool.run_until(before, done.size(), [&](size_t block, size_t) { ++done[block]; }, deadline);
+      REQUIRE(next > before);
+      if (late) REQUIRE(next == before + 1);
+      for (size_t i = 0; i < done.size(); ++i) REQUIRE(done[i] == (i < next ? 1 : 0));
+      ++pieces;
+    }
+    CHECK(pieces > 2);
+    CHECK(pool.run_until(200, 200, [&](size_t, size_t) { CHECK(false); }, ThreadPool::kNever) == 200);
+  }
+}

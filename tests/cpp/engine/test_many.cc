@@ -307,3 +307,41 @@ TEST_CASE("many: thousands of requests leave nothing behind") {
   CHECK(engine.waiting() == 0);
   CHECK(stats.pages_allocated <= 40);
 }
+
+TEST_CASE("many: in steps of the caller's, a block at a time, the stories are the same") {
+  const std::vector<RequestOptions> asked = assorted(99, 30);
+  std::vector<Told> expected;
+  {
+    SmallEngine engine;
+    for (const RequestOptions& options : asked) expected.push_back(told_by(*engine.submit(options)));
+  }
+  for (int microseconds : {0, 30, 1000}) {
+    SmallEngine engine(EngineOptions{.kv_bytes = 9 * page_bytes(), .own_thread = false});
+    std::vector<std::shared_ptr<Request>> requests;
+    for (const RequestOptions& options : asked) requests.push_back(engine.submit(options));
+    size_t calls = 0, left = asked.size();
+    while (left > 0) {
+      left = engine.step(Engine::Clock::now() + std::chrono::microseconds(microseconds));
+      REQUIRE(++calls < 2000000);
+    }
+    if (microseconds == 0) CHECK(calls > 1000);
+    for (size_t i = 0; i < asked.size(); ++i) CHECK(told_by(*requests[i]) == expected[i]);
+    CHECK(engine.step(Engine::Clock::now()) == 0);
+
+    const auto cut = engine.submit(infinite());
+    for (int i = 0; i < 50; ++i) engine.step(Engine::Clock::now());
+    cut->cancel();
+    while (engine.step(Engine::Clock::now()) > 0) {
+    }
+    CHECK(engine.stats().running == 0);
+    const auto last = engine.submit(infinite());
+    for (int i = 0; i < 50; ++i) CHECK(engine.step(Engine::Clock::now()) == 1);
+    engine.close();  // in the middle of a step
+    CHECK(last->finish_reason() == FinishReason::cancelled);
+    CHECK(engine.step(Engine::Clock::now()) == 0);
+    const std::vector<int32_t> ids = {1};
+    expect_error(Code::invalid_argument, {"no thread"}, [&] { engine.evaluate(ids, [](size_t, std::span<const float>) {}); });
+  }
+  SmallEngine threaded;
+  expect_error(Code::invalid_argument, {"thread of its own"}, [&] { threaded.step(Engine::Clock::now()); });
+}

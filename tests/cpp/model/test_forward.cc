@@ -280,3 +280,27 @@ TEST_CASE("forward: an observer sees every named intermediate, and the logits as
   CHECK(count["final_norm"] == 1);
   CHECK(count["logits"] == 1);
 }
+
+TEST_CASE("forward: block by block as in one go") {
+  for (const Variant& variant : variants()) {
+    CAPTURE(variant.name);
+    const std::vector<int32_t> tokens = random_tokens(variant.config, 9);
+    for (int threads : {1, 2}) {
+      const auto model = variant.open(threads, "");
+      const auto vocab = static_cast<size_t>(variant.config.vocab_size);
+      const std::vector<float> expected = logits_of(*model, tokens, 9);
+      Forward forward(model->weights(), model->kv_layout().type, model->kernels(), model->pool());
+      KvCache cache(model->kv_layout());
+      cache.reserve(tokens.size());
+      std::vector<Row> rows;
+      for (size_t i = 0; i < tokens.size(); ++i) rows.push_back({tokens[i], static_cast<int32_t>(i), cache.table(), true});
+      std::vector<float> logits(tokens.size() * vocab);
+      forward.begin(rows, logits.data());
+      size_t pieces = 1;
+      while (!forward.proceed(ThreadPool::Clock::now())) ++pieces;
+      CHECK(pieces > 40);  // every stage of two layers, and every block of a stage
+      CHECK(same(logits, expected));
+      CHECK(forward.proceed(ThreadPool::Clock::now()));  // nothing is left
+    }
+  }
+}
