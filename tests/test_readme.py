@@ -38,7 +38,7 @@ def test_the_engines_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with tinyzh.Model() as model:
         for _, code in [b for b in blocks("docs/engine.md") if b[0] == "python"]:
             exec(compile(code, "docs/engine.md", "exec"), {"tinyzh": tinyzh, "model": model})
-    assert (tmp_path / "rabbit.json").exists()
+    assert (tmp_path / "rabbit.tzs").exists()
 
 
 def test_python_examples_run(

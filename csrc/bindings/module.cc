@@ -18,6 +18,7 @@
 #include "engine/batch.h"
 #include "engine/engine.h"
 #include "engine/mailbox.h"
+#include "engine/session_file.h"
 #include "io/checkpoint.h"
 #include "io/mapped_file.h"
 #include "io/tz.h"
@@ -450,7 +451,7 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("threads", [](Model& model) { return model.pool().threads(); })
       .def_property_readonly("bytes_per_token", [](const Model& model) { return model.weights().bytes_per_token(); })
       .def_property_readonly("weight_bytes", [](const Model& model) { return model.weights().owned_bytes(); })
-      .def_property_readonly("fingerprint", [](const Model& model) { return concat(std::hex, model.fingerprint()); })
+      .def_property_readonly("fingerprint", &Model::fingerprint)
       .def_property_readonly("kv_dtype", [](const Model& model) { return kv_type_name(model.kv_layout().type); })
       .def_property_readonly("kv_bytes_per_position", [](const Model& model) {
         return model.kv_layout().block_bytes() / kBlockPositions;
@@ -500,6 +501,10 @@ PYBIND11_MODULE(_core, m) {
       }, "tokens"_a, "The next tokens of every stream, the same for all.")
       .def("step", &step, "tokens"_a, "One token for each stream: (streams, vocab_size) float32.");
 
+  m.def("save_session", [](const std::string& path, uint64_t fingerprint, const std::vector<int32_t>& ids) {
+    save_session(path, fingerprint, ids);
+  }, "path"_a, "fingerprint"_a, "ids"_a, "Writes the tokens of a session.");
+  m.def("load_session", &load_session, "path"_a, "fingerprint"_a, "Its tokens, if it belongs to this model.");
   m.def("read_checkpoint", &read_checkpoint, "path"_a, "What a checkpoint's header says.");
   m.def("convert", &convert, "source"_a, "target"_a, "format"_a, "group_size"_a, "progress"_a.none(true),
         "Rewrites a checkpoint; True when llama2.c's int8 program cannot read the result correctly.");

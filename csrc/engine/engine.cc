@@ -89,24 +89,28 @@ void Engine::check_memory(const RequestOptions& options) const {
          pages_.pool().limit() * pages_.pool().page_bytes(), ": raise kv_cache, or lower max_new_tokens");
 }
 
-std::shared_ptr<Request> Engine::submit(RequestOptions options) {
+void Engine::check_prompt(const RequestOptions& options) const {
   const auto context = static_cast<size_t>(model_->config().seq_len);
   if (options.prompt.empty()) fail(Code::invalid_argument, "the prompt has no tokens: expected at least BOS");
   check_tokens(options.prompt);
-  check_tokens(options.end_tokens);
-  for (const auto& [token, bias] : options.sampling.logit_bias) check_tokens({&token, 1});
   if (options.overflow == Overflow::stop && options.prompt.size() > context)
     fail(Code::context_full, "the prompt has ", options.prompt.size(), " tokens and the model's context is ", context,
          ": shorten the prompt by ", options.prompt.size() - context, " tokens");
   if (options.score_from >= options.prompt.size())
     fail(Code::invalid_argument, "score_from is ", options.score_from, ": expected less than the ", options.prompt.size(),
          " tokens of the text");
+  check_memory(options);
+}
+
+std::shared_ptr<Request> Engine::submit(RequestOptions options) {
+  if (!options.make_prompt) check_prompt(options);
+  check_tokens(options.end_tokens);
+  for (const auto& [token, bias] : options.sampling.logit_bias) check_tokens({&token, 1});
   for (const std::vector<std::string>* strings : {&options.stop, &options.bad_words})
     for (const std::string& s : *strings) {
       if (s.empty()) fail(Code::invalid_argument, "stop or bad_words holds an empty string: every text contains it; leave it out");
       if (vocabulary_.size() == 0) fail(Code::invalid_argument, "stop and bad_words are text: open the model with a tokenizer");
     }
-  check_memory(options);
   std::shared_ptr<Request> request;
   drop_late_arrivals();
   {
@@ -202,6 +206,10 @@ bool Engine::next(bool wait) {
   }
   for (std::shared_ptr<Request>& request : arrived) {
     try {
+      if (request->options().make_prompt) {
+        request->make_prompt();
+        check_prompt(request->options());
+      }
       enlist(std::make_unique<Sequence>(request, arrivals_++, *model_, vocabulary_, pages_), waiting_);
     } catch (...) {
       request->fail_with(std::current_exception());

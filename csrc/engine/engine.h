@@ -46,7 +46,8 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Returns at once.  Throws Error: invalid_argument, context_full, queue_full, closed.
+  // Returns at once.  Throws Error: invalid_argument, context_full, queue_full, closed; with options.make_prompt what
+  // is wrong with the prompt is the request's error instead.
   std::shared_ptr<Request> submit(RequestOptions options);
 
   // Calls `use(first, logits)` with the logits (n, vocab_size) of the n tokens ids[first ...], chunk by chunk; every
@@ -118,6 +119,7 @@ class Engine {
   void start_thread();
   std::vector<Stream> running_streams() const;
   void check_tokens(std::span<const int32_t> ids) const;
+  void check_prompt(const RequestOptions& options) const;
   void check_memory(const RequestOptions& options) const;
   void drop_late_arrivals();
   void on_engine_thread(std::function<void()> job);

@@ -24,13 +24,18 @@ class Mailbox {
   // All keys since the last call, each once; waits up to `seconds` for the first.  Empty at once when closed.
   std::vector<uint64_t> take(double seconds) {
     std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, std::chrono::duration<double>(std::clamp(seconds, 0.0, 1e6)), [this] { return closed_ || !keys_.empty(); });
+    changed_.wait_for(lock, duration(seconds), [this] { return closed_ || !keys_.empty(); });
     std::vector<uint64_t> keys;
     keys.swap(keys_);
     lock.unlock();
     std::sort(keys.begin(), keys.end());
     keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
     return keys;
+  }
+  // Waits up to `seconds` for there to be a key; false: there is none.
+  bool wait(double seconds) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, duration(seconds), [this] { return closed_ || !keys_.empty(); }) && !keys_.empty();
   }
   void close() {
     {
@@ -42,6 +47,10 @@ class Mailbox {
   }
 
  private:
+  static std::chrono::duration<double> duration(double seconds) {
+    return std::chrono::duration<double>(std::clamp(seconds, 0.0, 1e6));
+  }
+
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<uint64_t> keys_;

@@ -22,6 +22,14 @@ Request::Snapshot Request::wait(size_t from, double seconds) {
   return snapshot;
 }
 
+Request::News Request::news(size_t pieces, size_t samples, size_t scores) const {
+  const auto since = [](const auto& all, size_t from) {
+    return std::vector(all.begin() + static_cast<ptrdiff_t>(std::min(from, all.size())), all.end());
+  };
+  const std::scoped_lock lock(mutex_);
+  return {since(pieces_, pieces), since(samples_, samples), since(scores_, scores), finish_};
+}
+
 std::vector<int32_t> Request::tokens() const {
   const std::scoped_lock lock(mutex_);
   std::vector<int32_t> tokens;

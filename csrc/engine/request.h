@@ -23,6 +23,7 @@ enum class FinishReason { none, stop, length, cancelled, timeout, error };
 
 struct RequestOptions {
   std::vector<int32_t> prompt;       // token ids, at least one
+  std::function<std::vector<int32_t>()> make_prompt;  // instead: called by the engine, so that nobody waits for it
   SamplingParams sampling;
   int64_t max_new_tokens = -1;       // -1: to the end of the context; 0: the prompt is only computed, and kept
   int64_t min_new_tokens = 0;        // end_tokens cannot be drawn before
@@ -44,6 +45,7 @@ class Request {
   explicit Request(RequestOptions options, std::shared_ptr<std::atomic<size_t>> queue = nullptr)
       : options_(std::move(options)), queue_(std::move(queue)) {}
 
+  // The prompt is there once the request has started, or from the beginning if it was not to be made.
   const RequestOptions& options() const { return options_; }
 
   // ---- readers ----
@@ -54,6 +56,14 @@ class Request {
   // Pieces from index `from` on; waits up to `seconds` for there to be one or for the end.  Past the
   // deadline this is the end, whether or not the engine has come to the request yet.
   Snapshot wait(size_t from, double seconds);
+  // All that is new since so many pieces, tokens and scores; does not wait.
+  struct News {
+    std::vector<std::string> pieces;
+    std::vector<Sample> samples;
+    std::vector<float> scores;
+    FinishReason finish = FinishReason::none;
+  };
+  News news(size_t pieces, size_t samples, size_t scores) const;
   std::vector<int32_t> tokens() const;
   std::vector<Sample> samples() const;  // with log-probabilities, when they were asked for
   FinishReason finish_reason() const;
@@ -73,6 +83,7 @@ class Request {
   // ---- the engine ----
   bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
   bool expired(Clock::time_point now = Clock::now()) const { return options_.deadline && now >= *options_.deadline; }
+  void make_prompt() { if (options_.make_prompt) options_.prompt = options_.make_prompt(); }
   void start();
   void publish(const Sample& sample, std::string text);  // one token and the text that became certain
   void add_score(float logprob);
@@ -89,7 +100,7 @@ class Request {
     return std::chrono::duration<double>(Clock::now() - submitted_).count();
   }
 
-  const RequestOptions options_;
+  RequestOptions options_;  // changed by make_prompt() alone, before the start
   const Clock::time_point submitted_ = Clock::now();
   std::atomic<bool> cancelled_{false};
 

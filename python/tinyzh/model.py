@@ -499,7 +499,7 @@ class Model:
         return int(self._checkpoint["parameters"])
 
     @property
-    def fingerprint(self) -> str:
+    def fingerprint(self) -> int:
         """Tells checkpoints apart: a hash of the shape and of samples of the file."""
         return self._core.fingerprint
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _core
-from .errors import FileError, FileMissing, GenerationError, InvalidArgument
+from .errors import FileMissing, GenerationError
 from .generation import Generation
 from .tokenizer import continue_with
 
@@ -19,8 +15,6 @@ if TYPE_CHECKING:
     from .model import Model
 
 __all__ = ["Session"]
-
-_FORMAT = 1
 
 
 class Session:
@@ -96,35 +90,13 @@ class Session:
     # ---- files --------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the session to a small JSON file, all of it or nothing.
+        """Writes the session to a small file, all of it or nothing (docs/engine.md).
 
         Raises:
             GenerationError: a continuation is still running.
             FileError: the file cannot be written.
         """
-        record = {
-            "tinyzh session": _FORMAT,
-            "model": self._model.fingerprint,
-            "numerics_version": _core.numerics_version,
-            "token_ids": self._finished_ids(),
-        }
-        record["checksum"] = _checksum(record)
-        path = Path(path)
-        try:
-            with tempfile.NamedTemporaryFile(
-                "w", dir=path.parent, prefix=f".{path.name}.", encoding="ascii", delete=False
-            ) as file:
-                temporary = Path(file.name)
-                try:
-                    json.dump(record, file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                    temporary.replace(path)
-                except BaseException:
-                    temporary.unlink()
-                    raise
-        except OSError as error:
-            raise FileError(f"{path}: cannot be written ({error.strerror})") from None
+        _core.save_session(os.fsencode(path), self._model.fingerprint, self._finished_ids())
 
     @classmethod
     def load(cls, model: Model, path: str | os.PathLike[str]) -> Session:
@@ -135,40 +107,11 @@ class Session:
             InvalidArgument: it is not a session, is damaged, or belongs to another model or to
                 other numerics, with which the same tokens would go on differently.
         """
-        try:
-            text = Path(path).read_text("ascii")
-        except FileNotFoundError:
-            raise FileMissing(f"{path}: no such file") from None
-        except OSError as error:
-            raise FileError(f"{path}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise InvalidArgument(f"{path}: not a saved session") from None
-        try:
-            record = json.loads(text)
-            version = record["tinyzh session"]
-            checksum = record.pop("checksum")
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise InvalidArgument(f"{path}: not a saved session") from None
-        if version != _FORMAT:
-            raise InvalidArgument(f"{path}: a session of format {version!r}, expected {_FORMAT}")
-        if checksum != _checksum(record):
-            raise InvalidArgument(f"{path}: the session is damaged (its checksum does not fit)")
-        for name, mine in (
-            ("model", model.fingerprint),
-            ("numerics_version", _core.numerics_version),
-        ):
-            if record[name] != mine:
-                raise InvalidArgument(
-                    f"{path}: saved with {name} {record[name]}, and this one is {mine}: "
-                    "open the model that it was saved with"
-                )
-        return cls(model, model._checked("token_ids", record["token_ids"]))
+        if not os.path.exists(path):
+            raise FileMissing(f"{os.fspath(path)}: no such file")
+        ids = _core.load_session(os.fsencode(path), model.fingerprint)
+        return cls(model, model._checked("token_ids", ids))
 
     def __repr__(self) -> str:
         state = "speaking" if self._speaking is not None else "idle"
         return f"<Session {state}, {len(self.token_ids)} tokens>"
-
-
-def _checksum(record: dict[str, Any]) -> str:
-    rest = {k: v for k, v in record.items() if k != "checksum"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
