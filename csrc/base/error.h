@@ -21,6 +21,7 @@ enum class Code : int {
   backend = 8,            // unknown instruction set, missing device    -> BackendError
   closed = 9,             // the model was closed                       -> GenerationError
   out_of_memory = 10,     //                                            -> MemoryError
+  busy = 11,              // a session's last request is not over       -> GenerationError
 };
 
 class Error : public std::runtime_error {

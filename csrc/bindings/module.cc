@@ -77,7 +77,8 @@ const char* python_class(Code code) {
     case Code::ok:
     case Code::generation:
     case Code::closed:
-    case Code::out_of_memory: break;
+    case Code::out_of_memory:
+    case Code::busy: break;
   }
   return "GenerationError";
 }

@@ -46,6 +46,7 @@ Engine::Engine(std::shared_ptr<Model> model, Vocabulary vocabulary, const Engine
       vocabulary_(std::move(vocabulary)),
       queue_limit_(options.queue_limit),
       has_thread_(options.own_thread),
+      log_(options.log),
       scheduler_(limits_of(options)),
       forward_(model_->weights(), model_->kv_layout().type, model_->kernels(), model_->pool()),
       pages_(model_->kv_layout().block_bytes(), kv_bytes_of(*model_, options)) {
@@ -206,10 +207,8 @@ bool Engine::next(bool wait) {
   }
   for (std::shared_ptr<Request>& request : arrived) {
     try {
-      if (request->options().make_prompt) {
-        request->make_prompt();
-        check_prompt(request->options());
-      }
+      if (!request->make_prompt()) continue;
+      if (request->options().make_prompt) check_prompt(request->options());
       enlist(std::make_unique<Sequence>(request, arrivals_++, *model_, vocabulary_, pages_), waiting_);
     } catch (...) {
       request->fail_with(std::current_exception());
@@ -292,6 +291,7 @@ void Engine::end_step() {
 
 // Memory is short, or the file was cut: nothing of this step counts.
 void Engine::fail_step() {
+  if (log_) log_(LogLevel::warning, concat("a step failed, and with it ", running_.size(), " requests"));
   for (const std::unique_ptr<Sequence>& sequence : running_) sequence->fail(std::current_exception());
   running_.clear();
   step_.work.clear();
@@ -366,6 +366,7 @@ void Engine::preempt(size_t index) {
   running_.erase(running_.begin() + static_cast<ptrdiff_t>(index));
   sequence->let_go();
   metrics_.add_preemption();
+  if (log_) log_(LogLevel::info, concat("a request gave way; ", running_.size(), " run"));
   enlist(std::move(sequence), waiting_);
 }
 

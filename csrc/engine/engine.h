@@ -27,12 +27,15 @@
 
 namespace tinyzh {
 
+enum class LogLevel { info, warning };
+
 struct EngineOptions {
   size_t queue_limit = 1024;  // requests that may wait
   size_t streams = 64;        // that run together, at most Forward::kMaxRows
   size_t kv_bytes = 0;        // for keys and values; 0: default_kv_bytes()
   size_t prompt_rows = 64;    // prompt tokens of a step while others draw
   bool own_thread = true;     // false: the caller's calls of step() do the work
+  std::function<void(LogLevel, const std::string& message)> log = {};  // called by who does the work
 };
 
 class Engine {
@@ -63,6 +66,9 @@ class Engine {
   // Cancels everything and stops the thread, so it must not be called on it (from a waker).  Later calls
   // of the others throw Error(Code::closed).
   void close();
+
+  // Throws Error(Code::invalid_argument) that names the first that is no token of the model.
+  void check_tokens(std::span<const int32_t> ids) const;
 
   const Model& model() const { return *model_; }
   const Vocabulary& vocabulary() const { return vocabulary_; }
@@ -118,7 +124,6 @@ class Engine {
   void report();
   void start_thread();
   std::vector<Stream> running_streams() const;
-  void check_tokens(std::span<const int32_t> ids) const;
   void check_prompt(const RequestOptions& options) const;
   void check_memory(const RequestOptions& options) const;
   void drop_late_arrivals();
@@ -128,6 +133,7 @@ class Engine {
   const Vocabulary vocabulary_;
   const size_t queue_limit_;
   const bool has_thread_;
+  const std::function<void(LogLevel, const std::string&)> log_;
   const std::shared_ptr<std::atomic<size_t>> queue_ = std::make_shared<std::atomic<size_t>>(0);  // requests that wait
   const Scheduler scheduler_;
   Metrics metrics_;

@@ -30,6 +30,11 @@ Request::News Request::news(size_t pieces, size_t samples, size_t scores) const 
   return {since(pieces_, pieces), since(samples_, samples), since(scores_, scores), finish_};
 }
 
+std::vector<int32_t> Request::prompt() const {
+  const std::scoped_lock lock(mutex_);
+  return options_.prompt;
+}
+
 std::vector<int32_t> Request::tokens() const {
   const std::scoped_lock lock(mutex_);
   std::vector<int32_t> tokens;
@@ -92,6 +97,15 @@ void Request::wake() {
   }
   changed_.notify_all();
   if (waker) waker();  // outside the lock: it may take others
+}
+
+bool Request::make_prompt() {
+  if (!options_.make_prompt) return true;
+  std::vector<int32_t> prompt = options_.make_prompt();
+  const std::scoped_lock lock(mutex_);
+  if (finish_ != FinishReason::none) return false;
+  options_.prompt = std::move(prompt);
+  return true;
 }
 
 void Request::start() {

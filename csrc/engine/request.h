@@ -45,7 +45,7 @@ class Request {
   explicit Request(RequestOptions options, std::shared_ptr<std::atomic<size_t>> queue = nullptr)
       : options_(std::move(options)), queue_(std::move(queue)) {}
 
-  // The prompt is there once the request has started, or from the beginning if it was not to be made.
+  // Its prompt, if that is to be made, is the engine's alone until the request has started: others ask prompt().
   const RequestOptions& options() const { return options_; }
 
   // ---- readers ----
@@ -64,6 +64,7 @@ class Request {
     FinishReason finish = FinishReason::none;
   };
   News news(size_t pieces, size_t samples, size_t scores) const;
+  std::vector<int32_t> prompt() const;  // empty while it is not made
   std::vector<int32_t> tokens() const;
   std::vector<Sample> samples() const;  // with log-probabilities, when they were asked for
   FinishReason finish_reason() const;
@@ -83,7 +84,7 @@ class Request {
   // ---- the engine ----
   bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
   bool expired(Clock::time_point now = Clock::now()) const { return options_.deadline && now >= *options_.deadline; }
-  void make_prompt() { if (options_.make_prompt) options_.prompt = options_.make_prompt(); }
+  bool make_prompt();  // false: it is over, and its prompt stays unmade
   void start();
   void publish(const Sample& sample, std::string text);  // one token and the text that became certain
   void add_score(float logprob);

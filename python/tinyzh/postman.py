@@ -54,15 +54,19 @@ class Postman:
 
     def _deliver(self) -> None:
         while not self._closed:
-            events = defaultdict(list)
-            for key in self.mailbox.take(1e6):
-                for loop, reader in list(self._readers.get(key, ())):
-                    event = reader()
-                    if event is not None:
-                        events[loop].append(event)
-            for loop, its_events in events.items():
-                with contextlib.suppress(RuntimeError):  # the loop was closed under its readers
-                    loop.call_soon_threadsafe(_set_all, its_events)
+            self._wake(self.mailbox.take(1e6))
+
+    def _wake(self, keys: list[int]) -> None:
+        """In a call of its own, so that nothing is held while the thread waits."""
+        events = defaultdict(list)
+        for key in keys:
+            for loop, reader in list(self._readers.get(key, ())):
+                event = reader()
+                if event is not None:
+                    events[loop].append(event)
+        for loop, its_events in events.items():
+            with contextlib.suppress(RuntimeError):  # the loop was closed under its readers
+                loop.call_soon_threadsafe(_set_all, its_events)
 
 
 def _set_all(events: list[asyncio.Event]) -> None:

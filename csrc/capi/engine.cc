@@ -1,0 +1,287 @@
+#include <limits>
+
+#include "capi/handles.h"
+
+using namespace tinyzh;
+
+namespace {
+
+std::vector<std::string> strings(const char* const* list, size_t count, const char* name) {
+  std::vector<std::string> all;
+  require(list || count == 0, name);
+  for (size_t i = 0; i < count; ++i) {
+    require(list[i], name);
+    all.emplace_back(list[i]);
+  }
+  return all;
+}
+
+void check_range(const char* name, double value, double low, double high) {
+  if (!(value >= low && value <= high))
+    fail(Code::invalid_argument, name, " is ", value, ": expected a number from ", low, " to ", high);
+}
+
+SamplingParams sampling_of(const tinyzh_sampling* given) {
+  const tinyzh_sampling s = complete(given, tinyzh_sampling_default());
+  check_range("temperature", s.temperature, 0, 1000);
+  check_range("top_p", s.top_p, std::numeric_limits<float>::min(), 1);
+  check_range("top_k", s.top_k, 0, std::numeric_limits<int32_t>::max());
+  check_range("min_p", s.min_p, 0, 1);
+  check_range("repetition_penalty", s.repetition_penalty, 0.01f, 100);
+  check_range("presence_penalty", s.presence_penalty, -100, 100);
+  check_range("frequency_penalty", s.frequency_penalty, -100, 100);
+  SamplingParams params;
+  params.temperature = s.temperature;
+  params.top_p = s.top_p;
+  params.top_k = s.top_k;
+  params.min_p = s.min_p;
+  params.repetition_penalty = s.repetition_penalty;
+  params.presence_penalty = s.presence_penalty;
+  params.frequency_penalty = s.frequency_penalty;
+  params.seed = s.seed;
+  return params;
+}
+
+// The prompt of a request: given as it is, or to be made of a text by whoever does the work.
+void set_prompt(RequestOptions& options, const tinyzh_request& r, const tinyzh_engine& engine) {
+  std::vector<int32_t> before;
+  if (r.session) {
+    if (r.session->engine != &engine) fail(Code::invalid_argument, "session belongs to another engine");
+    before = r.session->session->finished_tokens();
+  }
+  require(r.text || r.text_size == 0, "text");
+  require(r.ids || r.id_count == 0, "ids");
+  if (r.text_size > 0 && r.id_count > 0) fail(Code::invalid_argument, "the prompt is given as text and as ids: expected one of them");
+  const bool begins = before.empty();
+  if (begins && r.id_count == 0) before.push_back(Vocabulary::kBos);
+  if (r.text_size == 0) {
+    before.insert(before.end(), r.ids, r.ids + r.id_count);
+    options.prompt = std::move(before);
+    options.trim_first_space = begins && r.id_count == 0 && engine.tokenizer && engine.tokenizer->adds_dummy_prefix();
+    return;
+  }
+  if (!engine.tokenizer) fail(Code::invalid_argument, "the engine was created without a tokenizer: give the prompt as ids");
+  options.make_prompt = [before = std::move(before), text = std::string(r.text, r.text_size), begins,
+                         tokenizer = engine.tokenizer] {
+    std::vector<int32_t> prompt = before;
+    const std::vector<int32_t> encoded = tokenizer->encode(text, !begins);
+    prompt.insert(prompt.end(), encoded.begin(), encoded.end());
+    return prompt;
+  };
+}
+
+RequestOptions options_of(const tinyzh_request& r, const tinyzh_engine& engine) {
+  RequestOptions options;
+  options.sampling = sampling_of(r.sampling);
+  options.sampling.logprobs = r.token_events == 2 ? 0 : -1;
+  options.max_new_tokens = r.max_new_tokens < 0 ? -1 : r.max_new_tokens;
+  options.min_new_tokens = r.min_new_tokens;
+  options.stop = strings(r.stop, r.stop_count, "stop");
+  options.bad_words = strings(r.bad_words, r.bad_word_count, "bad_words");
+  options.overflow = r.shift ? Overflow::shift : Overflow::stop;
+  options.priority = r.priority;
+  options.score_from = r.score_from;
+  for (int32_t end : {Vocabulary::kBos, Vocabulary::kEos})
+    if (end < engine.model->config().vocab_size) options.end_tokens.push_back(end);
+  constexpr int64_t kLongest = 1'000'000'000'000'000;  // three decades; more could overflow the clock
+  if (r.timeout_us >= 0) options.deadline = Request::Clock::now() + std::chrono::microseconds(std::min(r.timeout_us, kLongest));
+  set_prompt(options, r, engine);
+  return options;
+}
+
+tinyzh_finish finish_of(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::length: return TINYZH_LENGTH;
+    case FinishReason::cancelled: return TINYZH_CANCELLED;
+    case FinishReason::timeout: return TINYZH_TIMEOUT;
+    default: return TINYZH_STOP;
+  }
+}
+
+}  // namespace
+
+bool tinyzh_engine::collect(uint64_t id, Live& l) {
+  const Request::News news = l.request->news(l.pieces, l.samples, l.scores);
+  const auto add = [&](tinyzh_event_type type) -> Event& {
+    Event event = {};
+    event.event.type = type;
+    event.event.request = id;
+    event.event.user = l.user;
+    return events.emplace_back(std::move(event));
+  };
+  l.pieces += news.pieces.size();
+  l.samples += news.samples.size();
+  if (l.token_events)
+    for (const Sample& sample : news.samples) {
+      Event& event = add(TINYZH_EVENT_TOKEN);
+      event.event.token = sample.token;
+      event.event.logprob = sample.logprob;
+    }
+  const RequestOptions& options = l.request->options();
+  for (float score : news.scores) {
+    Event& event = add(TINYZH_EVENT_TOKEN);
+    event.event.token = options.prompt[options.score_from + l.scores++];
+    event.event.logprob = score;
+  }
+  for (const std::string& piece : news.pieces) add(TINYZH_EVENT_TEXT).text = piece;
+  if (news.finish == FinishReason::none) return false;
+  if (news.finish != FinishReason::error) {
+    add(TINYZH_EVENT_FINISHED).event.finish = finish_of(news.finish);
+    return true;
+  }
+  tinyzh_error error;
+  guarded(&error, [&] { l.request->rethrow_error(); });
+  Event& event = add(TINYZH_EVENT_FAILED);
+  event.event.code = error.code;
+  event.text = error.message;
+  return true;
+}
+
+tinyzh_engine_options tinyzh_engine_options_default(void) {
+  const EngineOptions defaults;
+  tinyzh_engine_options options = {};
+  options.struct_size = sizeof options;
+  options.streams = static_cast<uint32_t>(defaults.streams);
+  options.queue_limit = static_cast<uint32_t>(defaults.queue_limit);
+  options.prompt_rows = static_cast<uint32_t>(defaults.prompt_rows);
+  options.own_thread = 1;
+  return options;
+}
+
+tinyzh_sampling tinyzh_sampling_default(void) {
+  const SamplingParams defaults;
+  tinyzh_sampling sampling = {};
+  sampling.struct_size = sizeof sampling;
+  sampling.temperature = defaults.temperature;
+  sampling.top_p = defaults.top_p;
+  sampling.repetition_penalty = 1;
+  sampling.seed = 1;
+  return sampling;
+}
+
+tinyzh_request tinyzh_request_default(void) {
+  tinyzh_request request = {};
+  request.struct_size = sizeof request;
+  request.max_new_tokens = -1;
+  request.timeout_us = -1;
+  return request;
+}
+
+int32_t tinyzh_engine_create(tinyzh_model* model, const tinyzh_tokenizer* tokenizer, const tinyzh_engine_options* options,
+                             tinyzh_engine** engine, tinyzh_error* error) {
+  return guarded(error, [&] {
+    require(model, "model");
+    require(engine, "engine");
+    *engine = nullptr;
+    const tinyzh_engine_options o = complete(options, tinyzh_engine_options_default());
+    auto made = std::make_unique<tinyzh_engine>();
+    made->model = model->model;
+    if (tokenizer) made->tokenizer = tokenizer->tokenizer;
+    EngineOptions eo{.queue_limit = o.queue_limit, .streams = o.streams, .kv_bytes = static_cast<size_t>(o.cache_bytes),
+                     .prompt_rows = o.prompt_rows, .own_thread = o.own_thread != 0};
+    if (o.log)
+      eo.log = [log = o.log, user = o.log_user](LogLevel level, const std::string& message) {
+        log(user, level == LogLevel::warning ? TINYZH_LOG_WARNING : TINYZH_LOG_INFO, message.c_str());
+      };
+    made->engine = std::make_unique<Engine>(made->model, tokenizer ? tokenizer->tokenizer->vocabulary() : Vocabulary(), eo);
+    *engine = made.release();
+  });
+}
+
+void tinyzh_engine_destroy(tinyzh_engine* engine) { delete engine; }
+
+int32_t tinyzh_engine_submit(tinyzh_engine* engine, const tinyzh_request* request, uint64_t* id, tinyzh_error* error) {
+  return guarded(error, [&] {
+    require(engine, "engine");
+    require(request, "request");
+    const tinyzh_request r = complete(request, tinyzh_request_default());
+    tinyzh_engine::Live live;
+    live.user = r.user;
+    live.token_events = r.token_events != 0;
+    live.request = engine->engine->submit(options_of(r, *engine));
+    if (r.session) r.session->session->follow(live.request);
+    uint64_t its_id;
+    {
+      const std::scoped_lock lock(engine->mutex);
+      its_id = ++engine->last_id;
+      engine->live.emplace(its_id, live);
+    }
+    live.request->set_waker([mailbox = engine->mailbox, its_id] { mailbox->put(its_id); });  // and once now
+    if (id) *id = its_id;
+  });
+}
+
+void tinyzh_engine_cancel(tinyzh_engine* engine, uint64_t id) {
+  std::shared_ptr<Request> request;
+  {
+    const std::scoped_lock lock(engine->mutex);
+    const auto found = engine->live.find(id);
+    if (found == engine->live.end()) return;
+    request = found->second.request;
+  }
+  request->cancel();
+}
+
+void tinyzh_engine::collect() {
+  for (uint64_t id : mailbox->take(0)) {
+    Live* request;
+    {
+      const std::scoped_lock lock(mutex);
+      const auto found = live.find(id);
+      if (found == live.end()) continue;
+      request = &found->second;  // stays where it is: only this thread erases
+    }
+    if (!collect(id, *request)) continue;
+    const std::scoped_lock lock(mutex);
+    live.erase(id);
+  }
+}
+
+int32_t tinyzh_engine_poll(tinyzh_engine* engine, tinyzh_event* event) {
+  if (engine->events.empty()) guarded(nullptr, [&] { engine->collect(); });
+  if (engine->events.empty()) return 0;
+  tinyzh_engine::Event& next = engine->events.front();
+  engine->text = std::move(next.text);
+  *event = next.event;
+  event->text = engine->text.data();
+  event->size = engine->text.size();
+  engine->events.pop_front();
+  return 1;
+}
+
+int32_t tinyzh_engine_wait(tinyzh_engine* engine, int64_t timeout_us) {
+  if (!engine->events.empty()) return 1;
+  if (timeout_us >= 0) return engine->mailbox->wait(static_cast<double>(timeout_us) * 1e-6);
+  while (!engine->mailbox->wait(1e6)) {
+  }
+  return 1;
+}
+
+size_t tinyzh_engine_step(tinyzh_engine* engine, uint32_t budget_us) {
+  const auto deadline = Request::Clock::now() + std::chrono::microseconds(budget_us);
+  size_t left = 0;
+  guarded(nullptr, [&] { left = engine->engine->step(deadline); });
+  return left;
+}
+
+tinyzh_stats tinyzh_engine_get_stats(const tinyzh_engine* engine) {
+  const Stats s = engine->engine->stats();
+  const auto percentiles = [](const Percentiles& p) { return tinyzh_percentiles{p.p50, p.p90, p.p99}; };
+  tinyzh_stats stats = {};
+  stats.running = s.running;
+  stats.waiting = engine->engine->waiting();
+  stats.cache_bytes = s.pages * s.page_bytes;
+  stats.cache_limit_bytes = s.pages_limit * s.page_bytes;
+  stats.cache_kept_bytes = s.pages_kept * s.page_bytes;
+  stats.steps = s.steps;
+  stats.requests = s.requests;
+  stats.preemptions = s.preemptions;
+  stats.prompt_tokens = s.prompt_tokens;
+  stats.reused_tokens = s.reused_tokens;
+  stats.new_tokens = s.new_tokens;
+  stats.tokens_per_second = s.tokens_per_second;
+  stats.step = percentiles(s.step);
+  stats.overhead = percentiles(s.overhead);
+  stats.first_token = percentiles(s.first_token);
+  return stats;
+}
