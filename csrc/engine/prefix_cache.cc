@@ -18,14 +18,14 @@ PrefixCache::~PrefixCache() {
 }
 
 PrefixCache::Node* PrefixCache::find(Node* at, std::span<const int32_t> tokens) const {
-  const auto found = at->children_.find({tokens.begin(), tokens.end()});
+  const auto found = at->children_.find(tokens);
   return found == at->children_.end() ? nullptr : found->second.get();
 }
 
 PrefixCache::Part PrefixCache::find_part(Node* at, std::span<const int32_t> tokens) const {
   // In lexicographic order, what has most in common with a key stands right before or right after it.
   Part best;
-  const auto after = at->children_.lower_bound({tokens.begin(), tokens.end()});
+  const auto after = at->children_.lower_bound(tokens);
   const auto look = [&](auto child) {
     if (const size_t n = common(child->first, tokens); n > best.count) best = {child->second.get(), n};
   };
@@ -35,37 +35,43 @@ PrefixCache::Part PrefixCache::find_part(Node* at, std::span<const int32_t> toke
 }
 
 PrefixCache::Node* PrefixCache::insert(Node* at, std::span<const int32_t> tokens, Page page) {
-  const std::vector<int32_t> key(tokens.begin(), tokens.end());
-  auto place = at->children_.lower_bound(key);
-  if (place != at->children_.end()) {
-    if (place->first == key) return place->second.get();
-    if (key.size() < page_positions_ && common(place->first, key) == key.size()) return nullptr;
-  }
-  if (place != at->children_.begin()) {  // a shorter page of the same beginning has had its time
-    const auto before = std::prev(place);
-    if (before->first.size() < key.size() && common(before->first, key) == before->first.size()) {
-      remove(before->second.get());
-      place = at->children_.lower_bound(key);
+  const auto after = at->children_.lower_bound(tokens);
+  if (after != at->children_.end()) {
+    const std::vector<int32_t>& key = after->first;
+    if (common(key, tokens) == tokens.size()) {  // the same, or longer
+      if (key.size() == tokens.size()) return after->second.get();
+      if (tokens.size() < page_positions_) return nullptr;
     }
+  }
+  Node* shorter = nullptr;  // a page of the same beginning, which has had its time
+  if (after != at->children_.begin()) {
+    const auto before = std::prev(after);
+    if (before->first.size() < tokens.size() && common(before->first, tokens) == before->first.size())
+      shorter = before->second.get();
   }
   auto node = std::make_unique<Node>();
   Node* const raw = node.get();
-  const auto made = at->children_.emplace_hint(place, key, std::move(node));
-  evictable_.erase(at);
   raw->parent_ = at;
-  raw->tokens_ = &made->first;
   raw->page_ = std::move(page);
   raw->released_ = ++releases_;
-  evictable_.insert(raw);
+  const auto place = evictable_.insert(raw).first;
+  try {
+    raw->tokens_ = &at->children_.emplace_hint(after, std::vector<int32_t>(tokens.begin(), tokens.end()), std::move(node))->first;
+  } catch (...) {
+    evictable_.erase(place);
+    throw;
+  }
+  keep(at);
   ++pages_;
   ++reclaimable_;
+  if (shorter) remove(shorter);
   return raw;
 }
 
 void PrefixCache::hold(Node* node) {
   for (; node != &root_; node = node->parent_)
     if (node->holders_++ == 0) {
-      evictable_.erase(node);
+      keep(node);
       --reclaimable_;
     }
 }
@@ -74,7 +80,7 @@ void PrefixCache::release(Node* node) {
   for (; node != &root_; node = node->parent_)
     if (--node->holders_ == 0) {
       node->released_ = ++releases_;
-      if (node->children_.empty()) evictable_.insert(node);
+      if (node->children_.empty()) make_evictable(node);
       ++reclaimable_;
     }
 }
@@ -84,7 +90,7 @@ bool PrefixCache::evict() {
   Node* const node = *evictable_.begin();
   Node* const parent = node->parent_;
   remove(node);
-  if (parent != &root_ && parent->holders_ == 0 && parent->children_.empty()) evictable_.insert(parent);
+  if (parent != &root_ && parent->holders_ == 0 && parent->children_.empty()) make_evictable(parent);
   return true;
 }
 

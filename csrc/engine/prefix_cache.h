@@ -5,6 +5,7 @@
 // holds is the first to go when memory is short, least recently used first.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -16,7 +17,24 @@
 
 namespace tinyzh {
 
+// Only insert() takes memory, so nothing else can fail.
 class PrefixCache {
+ public:
+  class Node;
+
+ private:
+  struct Older {
+    bool operator()(const Node* a, const Node* b) const;
+  };
+  using Evictable = std::set<Node*, Older>;
+
+  struct Less {  // looks up a span without making a vector of it
+    using is_transparent = void;
+    bool operator()(std::span<const int32_t> a, std::span<const int32_t> b) const {
+      return std::lexicographical_compare(a.begin(), a.end(), b.begin(), b.end());
+    }
+  };
+
  public:
   class Node {
    public:
@@ -27,9 +45,10 @@ class PrefixCache {
     Node* parent_ = nullptr;
     const std::vector<int32_t>* tokens_ = nullptr;  // its key in the parent's children
     Page page_;
-    std::map<std::vector<int32_t>, std::unique_ptr<Node>> children_;
+    std::map<std::vector<int32_t>, std::unique_ptr<Node>, Less> children_;
     size_t holders_ = 0;  // of it or of a node below
     uint64_t released_ = 0;  // when nobody held it any more, on the cache's own count
+    Evictable::node_type place_;  // among the evictable, while it is not there
   };
 
   explicit PrefixCache(size_t page_positions) : page_positions_(page_positions) {}
@@ -63,16 +82,18 @@ class PrefixCache {
 
  private:
   void remove(Node* node);
-
-  struct Older {
-    bool operator()(const Node* a, const Node* b) const { return a->released_ < b->released_; }
-  };
+  void make_evictable(Node* node) { evictable_.insert(std::move(node->place_)); }
+  void keep(Node* node) {  // if it was evictable
+    if (node != &root_ && node->place_.empty()) node->place_ = evictable_.extract(node);
+  }
 
   const size_t page_positions_;
   Node root_;
-  std::set<Node*, Older> evictable_;  // not held, no children
+  Evictable evictable_;  // not held, no children
   uint64_t releases_ = 0;
   size_t pages_ = 0, reclaimable_ = 0;
 };
+
+inline bool PrefixCache::Older::operator()(const Node* a, const Node* b) const { return a->released_ < b->released_; }
 
 }  // namespace tinyzh
