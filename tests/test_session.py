@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
 import zlib
 from pathlib import Path
@@ -95,6 +97,44 @@ def test_a_fork_goes_its_own_way(tiny: Model) -> None:
     fork.say("小兔子", seed=2, **SHORT).wait()
     assert session.token_ids == before
     assert fork.token_ids[: len(before)] == before
+
+
+def test_who_looks_while_it_speaks_misses_nothing(tiny: Model) -> None:
+    """The last tokens may come between two looks."""
+    for seed in range(1, 41):
+        session = tiny.session("从前")
+        before = session.token_ids
+        generation = session.say(seed=seed, max_new_tokens=20, temperature=1.5)
+        while "speaking" in repr(session):
+            _ = session.token_ids
+        assert session.token_ids == before + generation.token_ids
+
+
+def test_of_many_threads_one_gets_the_turn(slow: Model) -> None:
+    session, told, refused = slow.session("从前"), [], []
+    before = session.token_ids
+    together = threading.Barrier(8)
+
+    def say() -> None:
+        together.wait()
+        try:
+            told.append(session.say(min_new_tokens=10**6))
+        except GenerationError:
+            refused.append(1)
+
+    threads = [threading.Thread(target=say) for _ in range(8)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert (len(told), len(refused)) == (1, 7)
+    told[0].cancel()
+    assert session.token_ids == before + told[0].token_ids
 
 
 def test_one_turn_after_the_other(slow: Model, tmp_path: Path) -> None:

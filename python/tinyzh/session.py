@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from . import _core
@@ -29,6 +30,7 @@ class Session:
         self._model = model
         self._ids = list(ids)
         self._speaking: Generation | None = None
+        self._lock = RLock()  # for turns on several threads
 
     # ---- turns --------------------------------------------------------------------------------
 
@@ -44,27 +46,25 @@ class Session:
             GenerationError: the last continuation is still running.
             ContextFull: with ``overflow="stop"``, the text does not fit the context any more.
         """
-        ids = self.token_ids
-        if self._speaking is not None:
-            raise GenerationError(
-                "the session's last continuation is still running: wait for it or cancel it"
-            )
-        if text:
-            ids = ids + continue_with(self._model.tokenizer, text)
-        generation = self._model.generate(ids, overflow=overflow, **options)
-        self._ids, self._speaking = ids, generation
-        return generation
+        with self._lock:
+            ids = self._finished_ids()
+            if text:
+                ids += continue_with(self._model.tokenizer, text)
+            generation = self._model.generate(ids, overflow=overflow, **options)
+            self._ids, self._speaking = ids, generation
+            return generation
 
     @property
     def token_ids(self) -> list[int]:
         """All tokens so far: what was given, what was said, what was continued."""
-        if self._speaking is None:
-            return list(self._ids)
-        ids = self._ids + self._speaking.token_ids
-        if self._speaking.finish_reason is not None:
-            self._ids, self._speaking = ids, None
-            return list(ids)
-        return ids
+        with self._lock:
+            if self._speaking is None:
+                return list(self._ids)
+            over = self._speaking.finish_reason is not None  # asked first: then no token follows
+            ids = self._ids + self._speaking.token_ids
+            if over:
+                self._ids, self._speaking = list(ids), None
+            return ids
 
     @property
     def text(self) -> str:
@@ -80,12 +80,13 @@ class Session:
         return Session(self._model, self._finished_ids())
 
     def _finished_ids(self) -> list[int]:
-        ids = self.token_ids
-        if self._speaking is not None:
-            raise GenerationError(
-                "the session's last continuation is still running: wait for it or cancel it"
-            )
-        return ids
+        with self._lock:
+            ids = self.token_ids
+            if self._speaking is None:
+                return ids
+        raise GenerationError(
+            "the session's last continuation is still running: wait for it or cancel it"
+        )
 
     # ---- files --------------------------------------------------------------------------------
 
