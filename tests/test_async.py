@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +188,37 @@ def test_a_thread_that_looks_while_a_task_reads(tiny: Model) -> None:
         asyncio.run(main())
     finally:
         done.set()
+
+
+def test_a_thread_that_waits_does_not_hold_up_the_task(slow: Model) -> None:
+    async def main() -> None:
+        running = slow.generate("从前", **LONG)
+        waiting = slow.generate("从前", **LONG)
+        thread = threading.Thread(target=waiting.read)
+        thread.start()
+        start = time.monotonic()
+        reader = asyncio.create_task(waiting.aread())
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        assert await asyncio.wait_for(reader, SOON) == ""
+        assert time.monotonic() - start < SOON
+        await asyncio.to_thread(thread.join)
+        running.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_loop_that_is_over_is_let_go(tiny: Model) -> None:
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(tiny.generate("从前", seed=1, min_new_tokens=50).aread())
+    loop.close()
+    weak = weakref.ref(loop)
+    del loop
+    end = time.monotonic() + SOON
+    while weak() is not None and time.monotonic() < end:
+        gc.collect()
+        time.sleep(0.01)
+    assert weak() is None
 
 
 LOOP_CLOSED = """

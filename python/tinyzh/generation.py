@@ -122,28 +122,36 @@ class Generation:
 
     # ---- reading ------------------------------------------------------------------------------
 
-    def _take(self, seconds: float) -> None:
-        """Moves new pieces to ``_ready``, waiting at most ``seconds`` for the first."""
-        pieces, finish = self._request.wait(self._taken, seconds)
-        self._taken += len(pieces)
-        self._ready.extend(pieces)
-        if finish is not None:
-            self._over = True
-            self._owner = None
+    def _next(self, seconds: float) -> str | None:
+        """The next piece, waited for up to ``seconds``; None: not there yet, or it is over."""
+        with self._lock:
+            if self._ready:
+                return self._ready.popleft()
+            taken = self._taken
+        # Without the lock: who reads in a task must not stand still while a thread waits here.
+        pieces, finish = self._request.wait(taken, seconds)
+        with self._lock:
+            if self._taken == taken:  # else another reader took them
+                self._taken += len(pieces)
+                self._ready.extend(pieces)
+                if finish is not None:
+                    self._over = True
+                    self._owner = None
+            return self._ready.popleft() if self._ready else None
 
-    def _raise_if_failed(self) -> None:
-        if self._over and not self._ready:
-            self._request.raise_error()
+    def _ended(self) -> bool:
+        """Whether all has been read; raises what went wrong, if something did."""
+        if not self._over or self._ready:
+            return False
+        self._request.raise_error()
+        return True
 
     def __next__(self) -> str:
         _ = self._request  # raises in a forked child, where nobody might let go of the lock
-        with self._lock:
-            while not self._ready and not self._over:
-                self._take(_SLICE)
-            self._raise_if_failed()
-            if not self._ready:
+        while (piece := self._next(_SLICE)) is None:
+            if self._ended():
                 raise StopIteration
-            return self._ready.popleft()
+        return piece
 
     def __iter__(self) -> Iterator[str]:
         ended = False
@@ -161,34 +169,29 @@ class Generation:
 
     async def _next_async(self) -> str | None:
         """The next piece; None at the end."""
-        if not self._ready and not self._over:
-            import asyncio  # here, since it is slow to import and most programs do without
+        if (piece := self._next(0)) is not None or self._ended():
+            return piece
+        import asyncio  # here, since it is slow to import and most programs do without
 
-            loop, event = asyncio.get_running_loop(), asyncio.Event()
-            reader = (loop, weakref.ref(event))
+        loop, event = asyncio.get_running_loop(), asyncio.Event()
+        reader = (loop, weakref.ref(event))
+        with self._lock:
+            self._waiting.append(reader)
+            if self._key is None:
+                self._key = postman().add(self._waiting)
+                self._request.set_mailbox(postman().mailbox, self._key)
+        try:
+            while (piece := self._next(0)) is None and not self._ended():
+                await self._woken(event)
+                event.clear()
+            return piece
+        finally:
             with self._lock:
-                self._waiting.append(reader)
-                if self._key is None:
-                    self._key = postman().add(self._waiting)
-                    self._request.set_mailbox(postman().mailbox, self._key)
-            try:
-                while True:
-                    with self._lock:
-                        if not self._ready and not self._over:
-                            self._take(0)
-                    if self._ready or self._over:
-                        break
-                    await self._woken(event)
-                    event.clear()
-            finally:
-                with self._lock:
-                    self._waiting.remove(reader)
-                    if not self._waiting and self._key is not None:
-                        self._request.set_mailbox(None, 0)
-                        postman().remove(self._key)
-                        self._key = None
-        self._raise_if_failed()
-        return self._ready.popleft() if self._ready else None
+                self._waiting.remove(reader)
+                if not self._waiting and self._key is not None:
+                    self._request.set_mailbox(None, 0)
+                    postman().remove(self._key)
+                    self._key = None
 
     async def _woken(self, event: asyncio.Event) -> None:
         """Waits for the event, but not past the deadline: a request in the queue wakes nobody."""
