@@ -183,6 +183,27 @@ def test_a_forked_child_gets_a_clear_error_and_ends(slow_path: Path) -> None:
     assert run.stderr == ""
 
 
+def test_a_forked_child_ends_as_quickly_as_its_parent(tiny_path: Path) -> None:
+    """Though a thread of the parent, which is not in the child, was in the core."""
+    code = """
+import asyncio, os, sys, time, tinyzh, warnings
+warnings.simplefilter("ignore")
+
+def story():
+    return asyncio.run(tinyzh.Model(sys.argv[1]).generate("从前", seed=1).aread())
+
+expected = story()
+child = os.fork()
+if child == 0:
+    sys.exit(story() != expected)
+start = time.monotonic()
+_, status = os.waitpid(child, 0)
+print(status, time.monotonic() - start < 3)
+"""
+    run = python(code, tiny_path)
+    assert (run.stdout, run.stderr) == ("0 True\n", "")
+
+
 def test_a_pool_of_forked_processes(tiny_path: Path) -> None:
     code = """
 import multiprocessing, sys, tinyzh, warnings

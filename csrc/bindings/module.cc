@@ -60,6 +60,9 @@ bool stay_from_now_on() {
   return all_stay;
 }
 
+// In a forked child, where the threads that were away are not.
+void forked() { threads_away = 0; }
+
 using NoGil = py::call_guard<Away>;
 using FloatArray = py::array_t<float>;
 
@@ -524,6 +527,7 @@ PYBIND11_MODULE(_core, m) {
   }, "data"_a, "name"_a, "Number of pieces in a tokenizer.bin.");
   m.def("stay_from_now_on", &stay_from_now_on,
         "Calls keep the GIL from now on; False, and no change, while a thread is in one that has let go of it.");
+  m.def("forked", &forked, "In a forked child: the threads of the parent are not here.");
   m.def("default_threads", &default_threads, "Physical cores this process may use.");
   m.def("instruction_sets", [] {
     std::vector<std::string> names;

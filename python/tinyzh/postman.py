@@ -87,6 +87,17 @@ def postman() -> Postman:
         return _postman[1]
 
 
+def _forked() -> None:
+    """In a forked child: of the parent's threads none is here, whatever they held or did."""
+    global _lock
+    _lock = Lock()
+    _core.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
 def close() -> None:
     """Ends the thread, if it was ever needed."""
     if _postman is not None and _postman[0] == os.getpid():
