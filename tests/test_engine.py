@@ -280,6 +280,23 @@ def test_choose_computes_its_prompt_once(tiny_path: Any) -> None:
         assert stats.reused_tokens >= 7 * 32
 
 
+def test_scoring_needs_room_for_the_text_alone(tiny_path: Any) -> None:
+    with Model(tiny_path) as model:
+        page = 16 * model.memory()["kv_cache_per_position"]
+        expected = model.choose("从前", ["天", "地"]), model.score("天地")
+    with Model(tiny_path, kv_cache=page) as model:
+        assert (model.choose("从前", ["天", "地"]), model.score("天地")) == expected
+
+
+def test_what_was_to_be_scored_is_given_up_when_the_rest_fails(slow_path: Any) -> None:
+    with Model(slow_path, streams=1) as model:
+        running = model.generate("从前", min_new_tokens=10**6)
+        next(running)
+        with pytest.raises(ContextFull):
+            model.choose("从前", ["天", "地", "天" * model.config.seq_len])
+        assert model.stats().waiting == 0
+
+
 @pytest.mark.parametrize("options", [[], "ab", None, [""], ["a", 3]])
 def test_choose_refuses(tiny: Model, options: Any) -> None:
     with pytest.raises(InvalidArgument, match="option"):

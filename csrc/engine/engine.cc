@@ -59,14 +59,20 @@ Engine::Engine(std::shared_ptr<Model> model, Vocabulary vocabulary, const Engine
 Engine::~Engine() { close(); }
 
 void Engine::close() {
-  std::vector<std::shared_ptr<Request>> arrived;
   {
     const std::scoped_lock lock(queue_mutex_);
     closed_ = true;
-    arrived = arrived_;
   }
   queue_changed_.notify_all();
-  for (const std::shared_ptr<Request>& request : arrived) request->cancel();  // wakes its readers: no lock held
+  for (size_t i = 0;; ++i) {  // those that the engine has not come to, at once
+    std::shared_ptr<Request> request;
+    {
+      const std::scoped_lock lock(queue_mutex_);
+      if (i >= arrived_.size()) break;
+      request = arrived_[i];
+    }
+    request->cancel();  // wakes its readers: no lock held
+  }
   const std::scoped_lock lock(join_mutex_);
   if (thread_.joinable()) thread_.join();
   if (!has_thread_) leave();
@@ -82,7 +88,8 @@ void Engine::check_tokens(std::span<const int32_t> ids) const {
 void Engine::check_memory(const RequestOptions& options) const {
   const auto context = static_cast<size_t>(model_->config().seq_len);
   const size_t prompt = options.prompt.size();
-  const size_t most = options.max_new_tokens < 0 ? context : static_cast<size_t>(options.max_new_tokens);
+  const bool endless = options.max_new_tokens < 0 && options.score_from == 0;
+  const size_t most = endless ? context : static_cast<size_t>(std::max<int64_t>(0, options.max_new_tokens));
   const size_t positions = std::min(context, prompt + std::min(context, most));
   if (KvLayout::blocks(positions) > pages_.pool().limit())
     fail(Code::context_full, "the request can come to ", positions, " positions (", prompt, " of the prompt), whose keys and ",
@@ -94,7 +101,7 @@ void Engine::check_prompt(const RequestOptions& options) const {
   const auto context = static_cast<size_t>(model_->config().seq_len);
   if (options.prompt.empty()) fail(Code::invalid_argument, "the prompt has no tokens: expected at least BOS");
   check_tokens(options.prompt);
-  if (options.overflow == Overflow::stop && options.prompt.size() > context)
+  if ((options.overflow == Overflow::stop || options.score_from != 0) && options.prompt.size() > context)
     fail(Code::context_full, "the prompt has ", options.prompt.size(), " tokens and the model's context is ", context,
          ": shorten the prompt by ", options.prompt.size() - context, " tokens");
   if (options.score_from >= options.prompt.size())
@@ -112,7 +119,7 @@ std::shared_ptr<Request> Engine::submit(RequestOptions options) {
       if (s.empty()) fail(Code::invalid_argument, "stop or bad_words holds an empty string: every text contains it; leave it out");
       if (vocabulary_.size() == 0) fail(Code::invalid_argument, "stop and bad_words are text: open the model with a tokenizer");
     }
-  std::shared_ptr<Request> request;
+  const auto request = std::make_shared<Request>(std::move(options), queue_);
   drop_late_arrivals();
   {
     const std::scoped_lock lock(queue_mutex_);
@@ -120,10 +127,8 @@ std::shared_ptr<Request> Engine::submit(RequestOptions options) {
     if (*queue_ >= queue_limit_)
       fail(Code::queue_full, queue_->load(), " requests are waiting, as many as queue_limit allows: try again later");
     start_thread();
-    arrived_.reserve(arrived_.size() + 1);
-    ++*queue_;
-    request = std::make_shared<Request>(std::move(options), queue_);
     arrived_.push_back(request);
+    ++*queue_;
   }
   queue_changed_.notify_one();
   return request;
@@ -141,7 +146,7 @@ void Engine::drop_late_arrivals() {
   for (const std::shared_ptr<Request>& request : late) request->finish(FinishReason::timeout);
 }
 
-void Engine::start_thread() {
+void Engine::start_thread() {  // with the lock
   if (has_thread_ && !thread_.joinable()) thread_ = std::thread([this] { serve(); });
 }
 
@@ -168,6 +173,7 @@ void Engine::serve() {
     begin_step();
     proceed(ThreadPool::kNever);
   }
+  own_thread_ = std::thread::id();
   leave();
 }
 
@@ -186,7 +192,7 @@ size_t Engine::step(Clock::time_point deadline) {
 }
 
 bool Engine::next(bool wait) {
-  std::deque<Job> jobs;
+  std::vector<Job> jobs;
   std::vector<std::shared_ptr<Request>> arrived;
   {
     std::unique_lock lock(queue_mutex_);
@@ -219,14 +225,20 @@ bool Engine::next(bool wait) {
 
 void Engine::leave() {
   step_.work.clear();
-  std::deque<Job> jobs;
+  std::vector<Job> jobs;
   std::vector<std::shared_ptr<Request>> arrived;
   {
     const std::scoped_lock lock(queue_mutex_);
     jobs.swap(jobs_);
     arrived.swap(arrived_);
   }
-  for (Job& job : jobs) job.done.set_exception(std::make_exception_ptr(Error(Code::closed, "the model is closed")));
+  for (Job& job : jobs) {
+    try {
+      fail(Code::closed, "the model is closed");
+    } catch (...) {
+      job.done.set_exception(std::current_exception());
+    }
+  }
   for (const std::shared_ptr<Request>& request : arrived) request->cancel();
   for (Sequences* sequences : {&waiting_, &running_}) {
     for (const std::unique_ptr<Sequence>& sequence : *sequences) sequence->request().cancel();
@@ -291,10 +303,15 @@ void Engine::end_step() {
 
 // Memory is short, or the file was cut: nothing of this step counts.
 void Engine::fail_step() {
-  if (log_) log_(LogLevel::warning, concat("a step failed, and with it ", running_.size(), " requests"));
-  for (const std::unique_ptr<Sequence>& sequence : running_) sequence->fail(std::current_exception());
-  running_.clear();
+  Sequences& at_fault = running_.empty() ? waiting_ : running_;
+  const size_t count = at_fault.size();
+  for (const std::unique_ptr<Sequence>& sequence : at_fault) sequence->fail(std::current_exception());
+  at_fault.clear();
   step_.work.clear();
+  try {
+    if (log_) log_(LogLevel::warning, concat("a step failed, and with it ", count, " requests"));
+  } catch (...) {  // no memory for the message either
+  }
 }
 
 void Engine::enlist(std::unique_ptr<Sequence> sequence, Sequences& among) {
@@ -316,10 +333,12 @@ std::vector<Stream> Engine::running_streams() const {
   return streams;
 }
 
-// Whether a stream that runs is about to compute pages that this one needs too: then it waits for them.
+// Whether a stream that runs, and is served before this one, is about to compute pages that this one needs too: then
+// it waits for them.
 bool Engine::about_to_be_shared(const Sequence& first) const {
   const std::span<const int32_t> tokens = first.window().tokens().first(first.most_reusable());
   for (const std::unique_ptr<Sequence>& other : running_) {
+    if (!Scheduler::before(other->stream(), first.stream())) return false;
     const Window& window = other->window();
     const size_t same = common_length(tokens, window.tokens()) / kBlockPositions * kBlockPositions;
     if (same > window.computed() && same > first.shareable_prefix()) return true;

@@ -7,7 +7,6 @@
 
 #include <atomic>
 #include <condition_variable>
-#include <deque>
 #include <functional>
 #include <future>
 #include <memory>
@@ -154,7 +153,7 @@ class Engine {
   std::mutex queue_mutex_;  // guards what follows
   std::condition_variable queue_changed_;
   std::vector<std::shared_ptr<Request>> arrived_;  // since the last step
-  std::deque<Job> jobs_;
+  std::vector<Job> jobs_;
   bool closed_ = false;
 
   std::mutex join_mutex_;  // two may close at the same time

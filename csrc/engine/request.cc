@@ -77,9 +77,10 @@ void Request::rethrow_error() const {
 }
 
 void Request::set_waker(std::function<void()> waker, bool at_once) {
+  auto shared = waker ? std::make_shared<const std::function<void()>>(std::move(waker)) : nullptr;
   {
     const std::scoped_lock lock(mutex_);
-    waker_.swap(waker);
+    waker_.swap(shared);
   }
   if (at_once) wake();
 }  // the old waker goes here, outside the lock: its destructor may take others
@@ -89,14 +90,18 @@ void Request::cancel() {
   finish(FinishReason::cancelled);
 }
 
-void Request::wake() {
-  std::function<void()> waker;
+void Request::wake() noexcept {
+  std::shared_ptr<const std::function<void()>> waker;
   {
     const std::scoped_lock lock(mutex_);
     waker = waker_;
   }
   changed_.notify_all();
-  if (waker) waker();  // outside the lock: it may take others
+  if (!waker) return;
+  try {
+    (*waker)();  // outside the lock: it may take others
+  } catch (...) {  // the engine serves others too
+  }
 }
 
 bool Request::make_prompt() {
@@ -128,7 +133,7 @@ void Request::publish(const Sample& sample, std::string text) {
 
 void Request::add_score(float logprob) {
   const std::scoped_lock lock(mutex_);
-  scores_.push_back(logprob);
+  if (finish_ == FinishReason::none) scores_.push_back(logprob);
 }
 
 void Request::finish(FinishReason reason, std::string text, uint64_t logits_hash) {

@@ -72,7 +72,7 @@ class Request {
   void cancel();                        // readers see the end at once, the engine within one step
   void rethrow_error() const;           // does nothing unless the finish is error
   // Called from the engine's thread whenever there is something new to see, and once at once if so wanted.  It must
-  // not wait: the engine would.
+  // not wait: the engine would.  What it throws is lost.
   void set_waker(std::function<void()> waker, bool at_once = true);
 
   struct Timing {  // seconds since submission; negative: not yet
@@ -92,7 +92,7 @@ class Request {
   void fail_with(std::exception_ptr error);
 
  private:
-  void wake();
+  void wake() noexcept;
   void leave_queue() {  // with the lock
     if (queue_) queue_->fetch_sub(1);
     queue_ = nullptr;
@@ -115,7 +115,7 @@ class Request {
   std::exception_ptr error_;
   Timing timing_;
   uint64_t logits_hash_ = 0;
-  std::function<void()> waker_;
+  std::shared_ptr<const std::function<void()>> waker_;  // shared, so that the engine needs no memory to call it
 };
 
 }  // namespace tinyzh

@@ -1,6 +1,7 @@
 #include "engine/sequence.h"
 
 #include <algorithm>
+#include <new>
 
 #include "base/error.h"
 
@@ -62,6 +63,10 @@ Sequence::Sequence(std::shared_ptr<Request> request, uint64_t arrival, const Mod
       most_(most_tokens(request_->options(), model.config())),
       window_(first_tokens(request_->options()), static_cast<size_t>(model.config().seq_len), request_->options().overflow,
               pages) {}
+
+Sequence::~Sequence() {
+  if (request_->finish_reason() == FinishReason::none) fail(std::make_exception_ptr(std::bad_alloc()));  // nothing else leads here
+}
 
 void Sequence::start() {
   window_.copy_part(first_logits());
@@ -133,8 +138,12 @@ bool Sequence::interrupted(Request::Clock::time_point now) {
 }
 
 bool Sequence::finish(FinishReason reason) {
-  if (!decoder_) request_->finish(reason);
-  else request_->finish(reason, decoder_->text.finish(), decoder_->logits.empty() ? 0 : fnv1a(decoder_->logits));
+  try {
+    if (!decoder_) request_->finish(reason);
+    else request_->finish(reason, decoder_->text.finish(), decoder_->logits.empty() ? 0 : fnv1a(decoder_->logits));
+  } catch (...) {
+    fail(std::current_exception());
+  }
   return true;
 }
 

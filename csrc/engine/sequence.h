@@ -43,6 +43,7 @@ class Sequence {
   // Takes little memory before it starts.  Throws Error(Code::context_full).
   Sequence(std::shared_ptr<Request> request, uint64_t arrival, const Model& model, const Vocabulary& vocabulary,
            Pages& pages);
+  ~Sequence();  // no request stays without an end
 
   Request& request() { return *request_; }
   Stream stream() const;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 
 #include "base/error.h"
 
@@ -66,14 +67,18 @@ void Window::copy_part(size_t limit) {
   const PrefixCache::Part part = prefixes.find_part(tip_, wanted);
   if (part.count == 0) return;
   prefixes.hold(part.node);  // or making room for the copy might take it
-  const bool room = reserve(computed_ + part.count);
-  if (room) std::memcpy(table_.back(), part.node->page(), pages_.pool().page_bytes());
-  prefixes.release(part.node);
-  if (room) computed_ += part.count;
+  const auto release = [&](PrefixCache::Node* node) { prefixes.release(node); };
+  const std::unique_ptr<PrefixCache::Node, decltype(release)> held(part.node, release);
+  if (!reserve(computed_ + part.count)) return;
+  std::memcpy(table_.back(), part.node->page(), pages_.pool().page_bytes());
+  computed_ += part.count;
 }
 
 bool Window::reserve(size_t positions) {
-  while (table_.size() * kBlockPositions < positions) {
+  const size_t pages = (positions + kBlockPositions - 1) / kBlockPositions;
+  table_.reserve(pages);
+  own_.reserve(pages);
+  while (table_.size() < pages) {
     Page page = pages_.take();
     if (!page) return false;
     table_.push_back(page.data());

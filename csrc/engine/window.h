@@ -65,11 +65,11 @@ class Window {
   // Takes the whole pages that the prefixes have of the first `limit` tokens, of which at least one is left to
   // compute; nothing may be computed yet.
   void share(size_t limit);
-  // Then copies the part of a page that fits, if there is memory.
+  // Then copies the part of a page that fits, if there is room.  Throws std::bad_alloc.
   void copy_part(size_t limit);
   // Tokens that share() would find.
   size_t shareable(size_t limit) const;
-  // Pages for the first `positions` tokens; false when memory is short.
+  // Pages for the first `positions` tokens; false when the budget is used up.  Throws std::bad_alloc.
   bool reserve(size_t positions);
   // The next n tokens have been computed: full pages go to the prefixes.
   void advance(size_t n);

@@ -383,27 +383,27 @@ class Model:
         self._check_usable()
         _import_numpy()
         requests: list[_core.Request] = []
-        for ids, start in texts:
-            requests.append(
-                _when_there_is_room(
-                    partial(
-                        self._engine.submit_score,
-                        ids,
-                        score_from=start,
-                        priority=priority,
-                        timeout=None,
-                    ),
-                    requests,
-                )
-            )
         scores = []
-        for request in requests:
-            while request.finish_reason is None:
-                request.wait(0, 0.1)  # in slices, to look at Ctrl-C
-            request.raise_error()
-            if request.finish_reason != "stop":
-                raise GenerationError("the model was closed before the text was scored")
-            scores.append([float(p) for p in request.scores()])
+        try:
+            for ids, start in texts:
+                submit = partial(
+                    self._engine.submit_score,
+                    ids,
+                    score_from=start,
+                    priority=priority,
+                    timeout=None,
+                )
+                requests.append(_when_there_is_room(submit, requests))
+            for request in requests:
+                while request.finish_reason is None:
+                    request.wait(0, 0.1)  # in slices, to look at Ctrl-C
+                request.raise_error()
+                if request.finish_reason != "stop":
+                    raise GenerationError("the model was closed before the text was scored")
+                scores.append([float(p) for p in request.scores()])
+        finally:  # nobody would want the rest
+            for request in requests:
+                request.cancel()
         return scores
 
     def choose(

@@ -227,6 +227,34 @@ TEST_CASE("many: the more important one goes first, and who must give way comes 
   CHECK(settled(engine).preemptions == 1);
 }
 
+TEST_CASE("many: the more important one does not wait for pages that a less important one computes") {
+  const Config config{16, 24, 1, 2, 2, 24, 1000, true};
+  SmallEngine engine(EngineOptions{.prompt_rows = 4}, std::make_shared<Model>(make_checkpoint(config, Format::v0).bytes, ModelOptions{{}, 1, ""}));
+  const auto talker = engine.submit(infinite(1));
+  const auto ask = [&](int32_t token, int32_t priority) {
+    RequestOptions options = endless();
+    options.prompt.assign(600, token);
+    options.priority = priority;
+    options.max_new_tokens = 1;
+    return engine.submit(options);
+  };
+  std::atomic<bool> overtaken{false};
+  Pause pause(engine);
+  const auto low = ask(5, 0);
+  pause.end();
+  REQUIRE(soon([&] { return engine.stats().running == 2; }));
+  Pause again(engine);
+  const auto middle = ask(6, 1), high = ask(5, 2);
+  high->set_waker([&] { overtaken = overtaken || !middle->tokens().empty(); });
+  again.end();
+  CHECK(wait_for_end(*high) == FinishReason::length);
+  CHECK(wait_for_end(*middle) == FinishReason::length);
+  CHECK(wait_for_end(*low) == FinishReason::length);
+  talker->cancel();
+  high->set_waker({});
+  CHECK_FALSE(overtaken);
+}
+
 TEST_CASE("many: what can never fit is refused with the numbers") {
   SmallEngine engine(EngineOptions{.kv_bytes = 2 * page_bytes()});
   RequestOptions options = endless();
@@ -239,6 +267,16 @@ TEST_CASE("many: what can never fit is refused with the numbers") {
   expect_error(Code::invalid_argument, {"100 bytes", "one page"}, [] { SmallEngine(EngineOptions{.kv_bytes = 100}); });
   expect_error(Code::invalid_argument, {"streams is 0", "256"}, [] { SmallEngine(EngineOptions{.streams = 0}); });
   expect_error(Code::invalid_argument, {"streams is 257"}, [] { SmallEngine(EngineOptions{.streams = 257}); });
+  options.prompt.assign(32, 1);
+  options.max_new_tokens = -1;
+  options.score_from = 1;  // nothing is drawn: the prompt is all that it comes to
+  CHECK(told_by(*engine.submit(options)).scores.size() == 31);
+  options.prompt.assign(33, 1);
+  expect_error(Code::context_full, {"33 positions"}, [&] { engine.submit(options); });
+  options.prompt.assign(65, 1);
+  options.overflow = Overflow::shift;  // of a text that is scored nothing is left out
+  expect_error(Code::context_full, {"65 tokens"}, [&] { engine.submit(options); });
+  options.prompt.assign(10, 1);
   options.score_from = 10;
   expect_error(Code::invalid_argument, {"score_from is 10", "10 tokens"}, [&] { engine.submit(options); });
 }

@@ -96,6 +96,17 @@ TEST_CASE("request: what the engine still brings after the end is not taken") {
   CHECK_NOTHROW(request.rethrow_error());
 }
 
+TEST_CASE("request: a waker that throws harms nobody, and no score follows the end") {
+  Request request(endless(1));
+  request.set_waker([] { throw std::bad_alloc(); }, false);
+  request.add_score(1);
+  CHECK_NOTHROW(request.publish({}, "a"));
+  CHECK_NOTHROW(request.cancel());
+  request.add_score(2);
+  CHECK(request.scores() == std::vector<float>{1});
+  CHECK(request.finish_reason() == FinishReason::cancelled);
+}
+
 TEST_CASE("request: an error is its end, and is raised again for whoever asks") {
   Request request(endless(1));
   request.fail_with(std::make_exception_ptr(Error(Code::generation, "broken")));
