@@ -208,6 +208,28 @@ def test_a_thread_that_waits_does_not_hold_up_the_task(slow: Model) -> None:
     asyncio.run(main())
 
 
+def test_a_reader_is_collected_while_its_thread_has_the_lock(slow: Model) -> None:
+    story = slow.generate("从前", **LONG)
+    loop = asyncio.new_event_loop()
+    reading = story._next_async()
+    task = loop.create_task(reading)
+    while not story._waiting:
+        loop.run_until_complete(asyncio.sleep(0.001))
+    loop.close()
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+    def collect() -> None:
+        with story._lock:
+            reading.close()  # as the garbage collector does
+
+    thread = threading.Thread(target=collect, daemon=True)
+    thread.start()
+    thread.join(SOON)
+    assert not thread.is_alive()
+    assert story._waiting == []
+    story.cancel()
+
+
 def test_a_loop_that_is_over_is_let_go(tiny: Model) -> None:
     loop = asyncio.new_event_loop()
     loop.run_until_complete(tiny.generate("从前", seed=1, min_new_tokens=50).aread())

@@ -9,7 +9,7 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Generator, Iterator
 from dataclasses import dataclass
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from .errors import GenerationError
@@ -107,7 +107,9 @@ class Generation:
         self._taken = 0  # pieces taken from the request
         self._ready: deque[str] = deque([echo] if echo else [])
         self._over = False  # nothing more will come from the request
-        self._lock = Lock()  # for readers on several threads: each piece goes to one of them
+        # For readers on several threads: each piece goes to one of them.  One that was given up may
+        # be collected and leave ``_waiting`` at any moment, also while its thread has the lock.
+        self._lock = RLock()
         self._waiting: list[Reader] = []  # asynchronous ones
         self._key: int | None = None  # of that list, while it is not empty
 
@@ -175,12 +177,12 @@ class Generation:
 
         loop, event = asyncio.get_running_loop(), asyncio.Event()
         reader = (loop, weakref.ref(event))
-        with self._lock:
-            self._waiting.append(reader)
-            if self._key is None:
-                self._key = postman().add(self._waiting)
-                self._request.set_mailbox(postman().mailbox, self._key)
         try:
+            with self._lock:
+                self._waiting.append(reader)
+                if self._key is None:
+                    self._key = postman().add(self._waiting)
+                    self._request.set_mailbox(postman().mailbox, self._key)
             while (piece := self._next(0)) is None and not self._ended():
                 await self._woken(event)
                 event.clear()

@@ -11,7 +11,7 @@ import itertools
 import os
 import weakref
 from collections import defaultdict
-from threading import Lock, Thread
+from threading import RLock, Thread
 from typing import TYPE_CHECKING
 
 from . import _core
@@ -74,7 +74,7 @@ def _set_all(events: list[asyncio.Event]) -> None:
         event.set()
 
 
-_lock = Lock()
+_lock = RLock()  # a reader that is collected takes it at any moment
 _postman: tuple[int, Postman] | None = None  # of a process
 
 
@@ -90,7 +90,7 @@ def postman() -> Postman:
 def _forked() -> None:
     """In a forked child: of the parent's threads none is here, whatever they held or did."""
     global _lock
-    _lock = Lock()
+    _lock = RLock()
     _core.forked()
 
 
