@@ -328,6 +328,74 @@ TEST_CASE("many: a prompt that is only computed is there for the next one") {
   CHECK(settled(engine).prompt_tokens == 40);  // and the row that drew
 }
 
+TEST_CASE("many: sixteen clients submit, read, cancel, evaluate and run out of time while memory is short") {
+  const std::vector<RequestOptions> asked = assorted(77, 24);
+  std::vector<Told> alone;
+  {
+    SmallEngine engine;
+    for (const RequestOptions& options : asked) alone.push_back(told_by(*engine.submit(options)));
+  }
+  SmallEngine engine(EngineOptions{.queue_limit = 12, .streams = 6, .kv_bytes = 5 * page_bytes(), .prompt_rows = 9});
+  std::atomic<int> wrong{0}, whole{0}, early{0}, refused{0}, calls{0};
+  const auto client = [&](uint32_t seed) {
+    std::mt19937 random(seed);
+    for (int i = 0; i < 12; ++i) {
+      const size_t which = random() % asked.size();
+      const unsigned what = random() % 8;
+      RequestOptions options = asked[which];
+      options.priority = static_cast<int32_t>(random() % 3);
+      if (what == 0) options.deadline = Request::Clock::now() + std::chrono::microseconds(random() % 3000);
+      std::shared_ptr<Request> request;
+      while (!request) {
+        try {
+          request = engine.submit(options);
+        } catch (const Error& error) {
+          wrong += error.code() != Code::queue_full;
+          ++refused;
+          std::this_thread::yield();
+        }
+      }
+      if (random() % 2) request->set_waker([&calls] { ++calls; }, random() % 2);
+      if (what == 1) request->cancel();
+      if (what == 2) request->wait(random() % 9, 0.001);
+      if (what == 2) request->cancel();
+      if (what == 3) continue;  // nobody reads it
+      if (what == 4) engine.evaluate(options.prompt, [](size_t, std::span<const float>) {});
+      std::string text;
+      for (size_t from = 0;;) {
+        const Request::Snapshot snapshot = request->wait(from, 1);
+        for (const std::string& piece : snapshot.pieces) text += piece;
+        from += snapshot.pieces.size();
+        if (snapshot.finish != FinishReason::none) break;
+      }
+      const Told told = told_by(*request);
+      if (told.text != text || engine.stats().pages > 5) ++wrong;
+      if (told == alone[which]) {
+        ++whole;
+      } else {
+        const std::vector<int32_t>& all = alone[which].tokens;
+        const bool begins = told.tokens.size() <= all.size() && std::equal(told.tokens.begin(), told.tokens.end(), all.begin());
+        const bool asked_for = (told.reason == FinishReason::timeout && what == 0) ||
+                               (told.reason == FinishReason::cancelled && (what == 1 || what == 2));
+        (begins && asked_for ? early : wrong)++;
+      }
+    }
+  };
+  std::vector<std::thread> clients;
+  for (uint32_t seed = 0; seed < 16; ++seed) clients.emplace_back(client, seed);
+  for (std::thread& thread : clients) thread.join();
+  CHECK(wrong == 0);
+  CHECK(whole > 80);
+  CHECK(early > 10);
+  CHECK(refused > 0);
+  const Stats stats = settled(engine);
+  CHECK(soon([&] { return engine.waiting() == 0; }));
+  CHECK(stats.preemptions > 0);
+  CHECK(engine.stats().pages == engine.stats().pages_kept);
+  engine.close();
+  CHECK(calls > 0);
+}
+
 TEST_CASE("many: thousands of requests leave nothing behind") {
   SmallEngine engine(EngineOptions{.queue_limit = 4000, .kv_bytes = 40 * page_bytes()});
   std::vector<std::shared_ptr<Request>> requests;
