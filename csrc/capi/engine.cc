@@ -39,6 +39,11 @@ SamplingParams sampling_of(const tinyzh_sampling* given) {
   params.presence_penalty = s.presence_penalty;
   params.frequency_penalty = s.frequency_penalty;
   params.seed = s.seed;
+  require(s.logit_bias || s.logit_bias_count == 0, "logit_bias");
+  for (size_t i = 0; i < s.logit_bias_count; ++i) {
+    check_range("a bias of logit_bias", s.logit_bias[i].bias, -100, 100);
+    params.logit_bias.emplace_back(s.logit_bias[i].token, s.logit_bias[i].bias);
+  }
   return params;
 }
 

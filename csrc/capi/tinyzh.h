@@ -174,6 +174,11 @@ TINYZH_API int32_t tinyzh_engine_create(tinyzh_model* model, const tinyzh_tokeni
  * sessions at the same time or later, but tinyzh_session_destroy. */
 TINYZH_API void tinyzh_engine_destroy(tinyzh_engine* engine);
 
+typedef struct tinyzh_bias {
+  int32_t token;
+  float bias; /* added to its logit, -100 to 100 */
+} tinyzh_bias;
+
 /* How the next token is chosen (docs/sampling.md); in this order: logit_bias, bad_words, min_new_tokens, repetition
  * penalty, presence and frequency penalties, temperature, softmax, top_k, min_p, top_p, one random number. */
 typedef struct tinyzh_sampling {
@@ -185,6 +190,8 @@ typedef struct tinyzh_sampling {
   float repetition_penalty; /* 1: none */
   float presence_penalty, frequency_penalty;
   uint64_t seed;            /* 0 stands for a fixed constant; default 1 */
+  const tinyzh_bias* logit_bias;
+  size_t logit_bias_count;
 } tinyzh_sampling;
 
 TINYZH_API tinyzh_sampling tinyzh_sampling_default(void);

@@ -6,6 +6,8 @@
 ...     print(piece, end="", flush=True)
 """
 
+from pathlib import Path
+
 from . import _core
 from .config import Config
 from .errors import (
@@ -26,6 +28,18 @@ from .sampling import SamplingParams
 from .session import Session
 from .stats import EngineStats, Percentiles
 from .tokenizer import BinTokenizer, SentencePieceTokenizer, Tokenizer
+
+
+
+def get_include() -> str:
+    """The folder of ``tinyzh.h``, the C header (docs/embedding.md)."""
+    return str(Path(__file__).parent / "include")
+
+
+def get_library_dir() -> str:
+    """The folder of the C library that belongs to it."""
+    return str(Path(__file__).parent / "lib")
+
 
 __version__: str = _core.__version__
 #: Changes whenever any bit of any result can change.
@@ -56,5 +70,7 @@ __all__ = [
     "TokenLogprob",
     "Tokenizer",
     "TokenizerError",
+    "get_include",
+    "get_library_dir",
     "numerics_version",
 ]
