@@ -136,6 +136,20 @@ TEST_CASE("window: memory is what nobody holds, and never more than the budget")
   CHECK(intact(b));
 }
 
+TEST_CASE("window: room for a copy is not made of the page that is to be copied") {
+  Pages pages(kPage, kPage);
+  const std::vector<int32_t> tokens = numbered(12);
+  Window a(tokens, 100, Overflow::stop, pages);
+  compute(a, 10);
+  a.let_go();
+  Window b(tokens, 100, Overflow::stop, pages);
+  b.copy_part(SIZE_MAX);
+  CHECK(b.computed() == 0);
+  CHECK(pages.prefixes().reclaimable() == 1);
+  compute(b, 12);
+  CHECK(intact(b));
+}
+
 TEST_CASE("window: under shift the first tokens are found again") {
   Pages pages(kPage, 1 << 20);
   const std::vector<int32_t> tokens = numbered(127);
