@@ -228,15 +228,20 @@ void tinyzh_engine_cancel(tinyzh_engine* engine, uint64_t id) {
 }
 
 void tinyzh_engine::collect() {
-  for (uint64_t id : mailbox->take(0)) {
-    Live* request;
+  if (pending.empty()) {
+    const std::vector<uint64_t> ids = mailbox->take(0);
+    pending.assign(ids.begin(), ids.end());
+  }
+  while (!pending.empty() && events.empty()) {  // one request a call, so that each is short
+    const uint64_t id = pending.front();
+    Live* request = nullptr;
     {
       const std::scoped_lock lock(mutex);
-      const auto found = live.find(id);
-      if (found == live.end()) continue;
-      request = &found->second;  // stays where it is: only this thread erases
+      if (const auto found = live.find(id); found != live.end()) request = &found->second;  // only this thread erases
     }
-    if (!collect(id, *request)) continue;
+    const bool over = request && collect(id, *request);
+    pending.pop_front();
+    if (!over) continue;
     const std::scoped_lock lock(mutex);
     live.erase(id);
   }
@@ -255,7 +260,7 @@ int32_t tinyzh_engine_poll(tinyzh_engine* engine, tinyzh_event* event) {
 }
 
 int32_t tinyzh_engine_wait(tinyzh_engine* engine, int64_t timeout_us) {
-  if (!engine->events.empty()) return 1;
+  if (!engine->events.empty() || !engine->pending.empty()) return 1;
   if (timeout_us >= 0) return engine->mailbox->wait(static_cast<double>(timeout_us) * 1e-6);
   while (!engine->mailbox->wait(1e6)) {
   }

@@ -47,7 +47,7 @@ struct tinyzh_engine {
     std::string text;
   };
 
-  void collect();                            // what is new becomes events
+  void collect();                            // what is new becomes events, until there is one
   bool collect(uint64_t id, Live& request);  // of one; true: it is over
 
   std::shared_ptr<tinyzh::Model> model;
@@ -60,6 +60,7 @@ struct tinyzh_engine {
   std::unordered_map<uint64_t, Live> live;
 
   // Of the thread that polls.
+  std::deque<uint64_t> pending;  // requests that have something to tell
   std::deque<Event> events;
   std::string text;  // of the event given last
 };

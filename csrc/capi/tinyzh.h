@@ -171,7 +171,7 @@ TINYZH_API tinyzh_engine_options tinyzh_engine_options_default(void);
 TINYZH_API int32_t tinyzh_engine_create(tinyzh_model* model, const tinyzh_tokenizer* tokenizer,
                                         const tinyzh_engine_options* options, tinyzh_engine** engine, tinyzh_error* error);
 /* Cancels what runs and waits for the step under way, a few milliseconds.  No other call on the engine or its
- * sessions at the same time or later, but tinyzh_session_destroy. */
+ * sessions at the same time (a tinyzh_engine_step neither) or later, but tinyzh_session_destroy. */
 TINYZH_API void tinyzh_engine_destroy(tinyzh_engine* engine);
 
 typedef struct tinyzh_bias {
@@ -262,7 +262,7 @@ typedef struct tinyzh_event {
 /* The next event: 1; none is there: 0.  Never waits.  Of each request the events come in order; a request whose last
  * event was given is forgotten.  One thread at a time. */
 TINYZH_API int32_t tinyzh_engine_poll(tinyzh_engine* engine, tinyzh_event* event);
-/* Waits until there is an event (1), or for so many microseconds (0); negative: for ever.  Same thread as poll. */
+/* Waits until there is something to poll for (1; perhaps it is no event yet), or for so many microseconds (0); negative: for ever.  Same thread as poll. */
 TINYZH_API int32_t tinyzh_engine_wait(tinyzh_engine* engine, int64_t timeout_us);
 
 /* For an engine without a thread: works that long, and a quarter of a millisecond at most beyond it; always does one

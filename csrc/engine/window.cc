@@ -108,6 +108,9 @@ bool Window::push(int32_t token) {
     const auto first = static_cast<ptrdiff_t>(ShiftedWindow::first(context_));
     const auto last = static_cast<ptrdiff_t>(ShiftedWindow::last(context_));
     tokens_.erase(tokens_.begin() + first, tokens_.end() - last);
+    tokens_.push_back(token);
+    share(ShiftedWindow::first(context_));  // those are what they were
+    return true;
   }
   tokens_.push_back(token);
   return true;
