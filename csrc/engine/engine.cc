@@ -153,16 +153,25 @@ void Engine::start_thread() {  // with the lock
 void Engine::on_engine_thread(std::function<void()> run) {
   if (own_thread_ == std::this_thread::get_id()) return run();  // from a waker
   if (!has_thread_) fail(Code::invalid_argument, "this engine has no thread of its own to evaluate on");
+  std::exception_ptr error;  // of the caller alone, once the job is done
+  const auto caught = [&] {
+    try {
+      run();
+    } catch (...) {
+      error = std::current_exception();
+    }
+  };
   std::future<void> done;
   {
     const std::scoped_lock lock(queue_mutex_);
     if (closed_) fail(Code::closed, "the model is closed");
     start_thread();
-    jobs_.push_back({std::move(run), {}});
+    jobs_.push_back({caught, {}});
     done = jobs_.back().done.get_future();
   }
   queue_changed_.notify_one();
   done.get();
+  if (error) std::rethrow_exception(std::move(error));
 }
 
 // ---- the engine's thread ------------------------------------------------------------------------------
@@ -204,12 +213,8 @@ bool Engine::next(bool wait) {
     arrived.swap(arrived_);
   }
   for (Job& job : jobs) {
-    try {
-      job.run();
-      job.done.set_value();
-    } catch (...) {
-      job.done.set_exception(std::current_exception());
-    }
+    job.run();  // does not throw
+    job.done.set_value();
   }
   for (std::shared_ptr<Request>& request : arrived) {
     try {
