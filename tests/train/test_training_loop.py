@@ -102,6 +102,18 @@ def test_a_longer_budget_goes_on(tmp_path: Path) -> None:
     assert more.steps == [3, 4, 5]
 
 
+def test_an_average_begun_later_begins_with_the_weights(tmp_path: Path) -> None:
+    go(tiny_run(steps=3), tmp_path)
+    before = Checkpoint.load(tmp_path).weights
+    go(tiny_run(steps=4, ema=0.999), tmp_path, resume=True)
+    after = Checkpoint.load(tmp_path)
+    assert after.average is not None
+    kept = (1 + 3) / (10 + 3)  # early averages forget sooner
+    for name, average in after.average.items():
+        expected = kept * before[name] + (1 - kept) * after.weights[name]
+        torch.testing.assert_close(average, expected, msg=name)
+
+
 def test_a_budget_of_minutes(tmp_path: Path) -> None:
     result = go(tiny_run(steps=0, minutes=0.5 / 60, evaluations=1), tmp_path)
     assert result.finished

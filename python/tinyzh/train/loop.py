@@ -168,9 +168,9 @@ class _Trainer:
             )
         self.model.load_state_dict(saved.weights)
         self.optimizer.load_state_dict(saved.optimizer)
-        if self.average is not None and saved.average is not None:
-            for name, weight in saved.average.items():
-                self.average.weights[name].copy_(weight)
+        if self.average is not None:  # one that the run did not keep begins with its weights
+            for name, weight in self.average.weights.items():
+                weight.copy_((saved.average or saved.weights)[name])
         self.step, self.clock = saved.step, Clock(saved.trained)
         self.losses = saved.losses
         self.recent = [torch.tensor(loss, device=self.device) for loss in saved.recent]
