@@ -52,3 +52,31 @@ def test_a_name_that_nobody_introduces_must_occur_often() -> None:
 def test_no_free_name_leaves_the_story_alone() -> None:
     story = "她叫莉莉。"
     assert exchange_names(story, {"女孩": ("莉莉",), "男孩": ("汤姆",)}, random.Random(1)) == story
+
+
+ANIMALS: Slots = {**SLOTS, "动物名": ("雪球", "点点", "毛毛")}
+
+
+def test_an_animal_has_another_name_if_it_is_called_by_one() -> None:
+    told = exchanged("小狗叫雪球。雪球在追一个雪球。", ANIMALS)
+    assert told == {f"小狗叫{n}。{n}在追一个{n}。" for n in ("点点", "毛毛")}
+    snow = "他们滚雪球，雪球越滚越大，雪球真大。"
+    assert exchanged(snow, ANIMALS) == {snow}
+
+
+def test_a_latin_name_becomes_a_chinese_one_that_fits() -> None:
+    for pronoun, names in (("她", SLOTS["女孩"]), ("他", SLOTS["男孩"]), ("它", ANIMALS["动物名"])):
+        story = "从前有个 Max 。Max笑了，{}对Maxine说：“我是Max。”{}哭了。"
+        told = exchanged(story.format(pronoun, pronoun), ANIMALS)
+        assert told == {
+            story.replace(" Max ", n)
+            .replace("Max笑", f"{n}笑")
+            .replace("是Max", f"是{n}")
+            .format(pronoun, pronoun)
+            for n in names
+        }
+
+
+def test_latin_letters_that_are_no_name_stay() -> None:
+    story = "他看DVD，又看DVD，还看DVD。Max来了。"
+    assert exchanged(story) == {story}

@@ -94,8 +94,8 @@ def _corpus_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.0,
         metavar="X",
         help=both(
-            "share of these repetitions in which the children have other names; default 0",
-            "重复时更换孩子名字的比例，默认 0",
+            "share of these repetitions in which the heroes have other names; default 0",
+            "重复时更换人物名字的比例，默认 0",
         ),
     )
     parser.add_argument(

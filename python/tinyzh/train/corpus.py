@@ -50,7 +50,7 @@ class CorpusOptions:
         valid_templates: the share of the built-in templates that is kept for validation.
         repeat: how often the training split has each story of the inputs, to give a few real
             ones some weight beside many drawn ones.
-        exchange_names: the share of these repetitions in which the children have other names.
+        exchange_names: the share of these repetitions in which the heroes have other names.
         layout: how .txt files hold stories: lines, blocks (between blank lines), file, or auto.
         fields: names that the text may have in .json and .jsonl; the first one found is taken.
         encoding: of all inputs.
