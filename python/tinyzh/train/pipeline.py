@@ -25,8 +25,8 @@ from .tokenizer import find_trained, train_tokenizer
 __all__ = ["train_builtin", "train_model"]
 
 STORIES = 100_000  # drawn for the built-in model
-REPEAT = 48  # times that the built-in model reads a real story where it reads a drawn one once
-EXCHANGED = 0.5  # share of these times in which its children have other names
+REPEAT = 24  # times that the built-in model reads a real story where it reads a drawn one once
+EXCHANGED = 0.75  # share of these times in which its heroes have other names
 
 
 def train_model(
