@@ -52,7 +52,7 @@ def test_stories_are_chinese_in_full_width_punctuation(told: list[tuple[str, str
     """All but a few: some real stories have English names."""
     odd = re.compile(r"[^\n一-鿿，。！？：；、…—·“”‘’《》]")
     found = [match[0] for text, _ in told if (match := odd.search(text))]
-    assert len(found) <= len(told) // 8, found
+    assert len(found) <= len(told) // 20, found
     assert all(character.isascii() for character in found), found
 
 
