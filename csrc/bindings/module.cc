@@ -28,6 +28,7 @@
 #include "base/numerics.h"
 #include "quant/convert.h"
 #include "text/bpe_tokenizer.h"
+#include "text/sentencepiece_tokenizer.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -434,6 +435,18 @@ PYBIND11_MODULE(_core, m) {
         return t.encode(text, {bos, eos, dummy_prefix, squeeze_spaces, narrow_punctuation});
       }, "text"_a, "bos"_a, "eos"_a, "dummy_prefix"_a, "squeeze_spaces"_a, "narrow_punctuation"_a)
       .def("decode", [](const BpeTokenizer& t, const std::vector<int32_t>& ids) { return py::bytes(t.decode(ids)); }, "ids"_a);
+
+  py::class_<SentencePieceTokenizer>(m, "SentencePieceModel", "Byte-pair encoding with a tokenizer.model of SentencePiece.")
+      .def(py::init([](const py::bytes& data, const std::string& name) {
+        return SentencePieceTokenizer(bytes_of(data), name);
+      }), "data"_a, "name"_a)
+      .def("__len__", [](const SentencePieceTokenizer& t) { return t.vocabulary().size(); })
+      .def_property_readonly("vocabulary", &SentencePieceTokenizer::vocabulary, py::return_value_policy::reference_internal)
+      .def_property_readonly("adds_dummy_prefix", &SentencePieceTokenizer::adds_dummy_prefix)
+      .def("encode", [](const SentencePieceTokenizer& t, const std::string& text, std::optional<bool> dummy_prefix) {
+        const Away away;
+        return t.encode(text, dummy_prefix);
+      }, "text"_a, "dummy_prefix"_a);
 
   py::class_<Model, std::shared_ptr<Model>>(m, "Model", "A checkpoint opened for use.")
       .def(py::init([](const std::string& path, const std::string& dtype, int threads, const std::string& isa,

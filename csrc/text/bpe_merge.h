@@ -11,8 +11,19 @@
 #include <vector>
 
 #include "text/piece_index.h"
+#include "text/symbol_set.h"
 
 namespace tinyzh {
+
+struct BpeRules {
+  const PieceIndex& index;
+  std::span<const float> scores;  // one for each id of the index
+
+  // Only in SentencePiece's models:
+  const SymbolSet* symbols = nullptr;     // cut out of the text first; they take no part in merges
+  std::span<const int32_t> unused = {};  // ids, ascending: such a piece only serves to reach longer ones;
+                                         // what is left of it is taken apart, or absent if it is a character
+};
 
 struct TextPiece {
   std::string_view text;
@@ -21,11 +32,11 @@ struct TextPiece {
 
 struct Segmentation {
   std::vector<TextPiece> pieces;  // in order; their texts together are the whole text
-  size_t lookups = 0;             // questions to the index: the measure of the work, at most 4 a character
+  size_t lookups = 0;             // questions to the index: the measure of the work, at most 6 a character
 };
 
-// `scores` has one for each id of the index.  Throws Error(Code::invalid_argument) for a text of 2 GiB
-// or more.  A byte that does not belong to a well-formed character counts as a character.
-Segmentation bpe_merge(std::string_view text, const PieceIndex& index, std::span<const float> scores);
+// Throws Error(Code::invalid_argument) for a text of 2 GiB or more.  A byte that does not belong to a
+// well-formed character counts as a character.
+Segmentation bpe_merge(std::string_view text, const BpeRules& rules);
 
 }  // namespace tinyzh

@@ -4,13 +4,12 @@
 
 #include "base/error.h"
 #include "text/bpe_merge.h"
+#include "text/spelling.h"
 #include "text/tokenizer_file.h"
 #include "text/utf8.h"
 
 namespace tinyzh {
 namespace {
-
-constexpr std::string_view kSpaceMark = "▁";  // U+2581: how SentencePiece writes a space
 
 // What NFKC makes of a wide character; empty if it is not one.
 std::string narrow_form(std::string_view character) {
@@ -54,7 +53,7 @@ std::vector<int32_t> BpeTokenizer::encode(std::string_view text, const EncodeOpt
   std::vector<int32_t> ids;
   if (options.bos) ids.push_back(Vocabulary::kBos);
   bool after_unknown = false;
-  for (const TextPiece& piece : bpe_merge(prepared, index_, scores_).pieces) {
+  for (const TextPiece& piece : bpe_merge(prepared, {index_, scores_}).pieces) {
     const bool unknown = piece.id == PieceIndex::kAbsent;
     if (!unknown) {
       ids.push_back(piece.id);

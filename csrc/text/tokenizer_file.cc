@@ -8,6 +8,8 @@
 #include <string>
 
 #include "base/error.h"
+#include "text/likely_mistake.h"
+#include "text/spelling.h"
 
 namespace tinyzh {
 namespace {
@@ -24,30 +26,10 @@ uint32_t little_endian(const std::byte* at) {
   return value;
 }
 
-// The files that are most often given in place of a tokenizer.bin, told by how they begin.
-std::string_view likely_mistake(std::string_view text) {
-  if (text.starts_with("version https://git-lfs"))
-    return " (it is a Git LFS pointer: fetch the real file with `git lfs pull`)";
-  if (text.starts_with("<!") || text.starts_with("<html"))
-    return " (it is a web page: download the file itself)";
-  if (text.starts_with("\n\x0e\n\x05<unk>"))
-    return " (it is a SentencePiece model: open it as one, with the sentencepiece package)";
-  return " (it is cut short, has bytes added at its end, or is another kind of file)";
-}
-
-// "<0xE4>" -> 0xE4.  Exactly two hexadecimal digits: whatever else looks similar is text.
-std::optional<uint8_t> parse_byte_token(std::string_view text) {
-  if (text.size() != 6 || !text.starts_with("<0x") || text[5] != '>') return std::nullopt;
-  int value = 0;
-  for (const char c : text.substr(3, 2)) {
-    int digit;
-    if (c >= '0' && c <= '9') digit = c - '0';
-    else if (c >= 'A' && c <= 'F') digit = c - 'A' + 10;
-    else if (c >= 'a' && c <= 'f') digit = c - 'a' + 10;
-    else return std::nullopt;
-    value = value * 16 + digit;
-  }
-  return static_cast<uint8_t>(value);
+// What the file may be instead.
+std::string_view instead(std::string_view text) {
+  if (text.starts_with("\n\x0e\n\x05<unk>")) return " (it is a SentencePiece model: open it as one)";
+  return likely_mistake(text);
 }
 
 std::string utf8_of_latin1(size_t code_point) {
@@ -65,21 +47,13 @@ bool bytes_written_as_characters(std::span<const TokenizerEntry> entries) {
   return true;
 }
 
-std::string with_spaces(std::string_view text) {
-  constexpr std::string_view kMark = "▁";  // U+2581, not the underscore
-  std::string out(text);
-  for (size_t at = 0; (at = out.find(kMark, at)) != std::string::npos; ++at)
-    out.replace(at, kMark.size(), " ");
-  return out;
-}
-
 }  // namespace
 
 std::vector<TokenizerEntry> read_tokenizer_entries(std::span<const std::byte> bytes,
                                                    std::string_view name) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   const auto refuse = [&](const auto&... what) {
-    fail(Code::tokenizer, name, " is not a tokenizer.bin: ", what..., likely_mistake(text));
+    fail(Code::tokenizer, name, " is not a tokenizer.bin: ", what..., instead(text));
   };
   if (bytes.size() < kHeaderBytes) refuse("it has ", bytes.size(), " bytes, the header alone takes 4");
   if (bytes.size() > kMostBytes) refuse("it has ", bytes.size(), " bytes, the limit is ", kMostBytes);

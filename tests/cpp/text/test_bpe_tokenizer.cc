@@ -315,7 +315,7 @@ TEST_CASE("the work for a megabyte of one character is linear in its length") {
   }
   const PieceIndex index{Vocabulary(pieces)};
   const std::string text(1'000'001, 'a');
-  const Segmentation result = bpe_merge(text, index, scores);
+  const Segmentation result = bpe_merge(text, {index, scores});
   CHECK(result.pieces.size() == 1'000'000 / 64 + 1);
   CHECK(result.lookups <= 4 * text.size());
 }
