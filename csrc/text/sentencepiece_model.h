@@ -25,7 +25,7 @@ struct SentencePiece {
 };
 
 struct NormalizerSpec {
-  std::string_view character_map;  // precompiled_charsmap; empty: characters stay as they are
+  std::string_view character_map = {};  // precompiled_charsmap; empty: characters stay as they are
   bool add_dummy_prefix = true;
   bool remove_extra_whitespaces = true;
   bool escape_whitespaces = true;             // a space becomes "▁"

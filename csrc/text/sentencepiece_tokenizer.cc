@@ -20,7 +20,7 @@ void check_distinct(const std::vector<SentencePiece>& pieces, std::string_view n
   for (size_t id = 0; id < pieces.size(); ++id)
     if (!seen.insert(pieces[id].text).second)
       fail(Code::tokenizer, name, ": piece ", id, " is '", pieces[id].text.substr(0, 32),
-           "', and so is one before it: every piece of a SentencePiece model is another");
+           "', and so is one before it; give a model as SentencePiece's trainer writes it, without repeated pieces");
 }
 
 Normalizer make_normalizer(const SentencePieceModel& model, std::string_view name) {

@@ -1,4 +1,4 @@
-"""SentencePiece models taken apart and put together: the fields of a protocol buffer, and no more."""
+"""SentencePiece models taken apart and put together: the fields of a protocol buffer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The core reads a SentencePiece .model as the sentencepiece package does: the same ids and pieces."""
+"""The core reads a SentencePiece .model as the sentencepiece package does: the ids, the pieces."""
 
 from __future__ import annotations
 
@@ -74,8 +74,10 @@ BROKEN = [  # not UTF-8
     b"\xc0\x80\xf0\x82\x82\xac",
     b"\xef\xbc\xef\xbc\x8c ",
 ]
-FRAGMENTS = [*"从前有一小兔子森林里，。“”！？Ａ３ ▁\n\t\0龘😀éßİ\u0301\u3000\u200babethr12<>", "  ", "<b>", "</b>",
-             "the ", " a", "小兔子", "abab", "aba", "<0x41>", "<unk>"]  # fmt: skip
+FRAGMENTS = [
+    *"从前有一小兔子森林里，。“”！？Ａ３ ▁\n\t\0龘😀éßİ\u0301\u3000\u200babethr12<>",
+    *("  ", "<b>", "</b>", "the ", " a", "小兔子", "abab", "aba", "<0x41>", "<unk>"),
+]
 ANY = st.text(max_size=40) | st.lists(st.sampled_from(FRAGMENTS)).map("".join)
 ANY_BYTES = st.binary(max_size=20) | st.lists(
     st.sampled_from([f.encode() for f in FRAGMENTS]) | st.binary(max_size=3)
@@ -99,11 +101,20 @@ def train(vocab_size: int = 420, model_type: str = "bpe", **options: object) -> 
 
 
 def some_unused(model: bytes) -> bytes:
-    """Every third ordinary piece out of use: merges go through it, and what is left is taken apart."""
+    """Every third merged piece out of use: merges go through it, and what is left is taken apart.
+
+    Not a single character: releases of the library do not agree on what becomes of it.
+    """
 
     def change(token: int, piece: bytes) -> bytes:
-        kind = dict(proto.decode(piece)).get(proto.TYPE, proto.NORMAL)
-        if kind != proto.NORMAL or token % 3:
+        fields = dict(proto.decode(piece))
+        text = fields[proto.TEXT]
+        assert isinstance(text, bytes)
+        if (
+            fields.get(proto.TYPE, proto.NORMAL) != proto.NORMAL
+            or token % 3
+            or len(text.decode()) == 1
+        ):
             return piece
         return proto.with_fields(piece, TYPE=proto.UNUSED)
 
@@ -212,21 +223,22 @@ def test_the_stories_templates(both: Both) -> None:
         both.check(line)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(text=ANY)
 def test_any_text(both: Both, text: str) -> None:
     both.check(text)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=40)
 @given(text=ANY_BYTES)
 def test_any_bytes(both: Both, text: bytes) -> None:
     both.check(text)
 
 
-def test_every_character_of_the_basic_plane(both: Both) -> None:
-    """One after another, each behind a letter: every rule of the character map is met."""
-    codes = [c for c in range(0x10000) if not 0xD800 <= c < 0xE000]
+def test_every_character_that_has_a_rule(both: Both) -> None:
+    """The basic plane and what is normalised beyond it, each character behind a letter."""
+    beyond = [*range(0x1D400, 0x1D800), *range(0x1F100, 0x1F300), *range(0x2F800, 0x2FA20)]
+    codes = [*range(0xD800), *range(0xE000, 0x10000), *beyond]
     for first in range(0, len(codes), 512):
         both.check("".join("a" + chr(c) for c in codes[first : first + 512]))
 
@@ -258,14 +270,16 @@ def test_other_algorithms_are_refused_by_name(model_type: str) -> None:
 
 
 def test_a_control_piece_is_never_matched() -> None:
-    """Not even one of a single character, at which the library gives up."""
+    """Not even one of a single character, which older releases of the library stumble over."""
     data = proto.with_pieces(
         train(control_symbols=["<c>"], byte_fallback=True),
         lambda token, piece: proto.with_fields(piece, TEXT="龘".encode()) if token == 3 else piece,
     )
     both = Both(data)
     assert both.ours.vocabulary.pieces()[3] == (b"", "control")
-    assert both.ours.encode("龘", False) == [both.theirs.piece_to_id(f"<0x{b:02X}>") for b in "龘".encode()]
+    assert both.ours.encode("龘", False) == [
+        both.theirs.piece_to_id(f"<0x{b:02X}>") for b in "龘".encode()
+    ]
 
 
 @pytest.mark.parametrize("text", ["a", "ab", " ", "小兔子", "龘", "\u3000x", "\uff21"])
