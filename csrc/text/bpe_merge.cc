@@ -56,8 +56,8 @@ std::vector<Node> cut(std::string_view text, const SymbolSet* symbols) {
   return nodes;
 }
 
-// The pieces that are not to be used, and where each was put together.  SentencePiece remembers the last
-// place in the text at which the two halves came to lie side by side, for all places.
+// The pieces that are not to be used, and where each was put together: at the same byte wherever it stands
+// in a text, since what lies outside of a piece has no part in the merges inside.
 class Unused {
  public:
   Unused(std::span<const int32_t> ids) : ids_(ids) {}

@@ -109,6 +109,17 @@ TEST_CASE("character map: rules and replacements have a limit") {
   CHECK(map.longest_match(most).replacement == text);
   expect_refusal(CharacterMapBytes().add(most + "a", "x").bytes(), "longer than 1024");
   expect_refusal(CharacterMapBytes().add("a", text + "b").bytes(), "longer than 1024");
+
+  // Also where two ways share an end: z b... is 1001 bytes long, a... z b... is longer.
+  const auto shared = [](uint32_t before) {
+    CharacterMapBytes bytes;
+    bytes.add("z" + std::string(1000, 'b'), "x").add(std::string(before, 'a'), "y");
+    const uint32_t at = CharacterMapBytes::base(1000 + before) + 'a';
+    bytes.units[at] = CharacterMapBytes::unit(at, CharacterMapBytes::base(1), 'a');
+    return bytes;
+  };
+  CHECK(map_of(shared(24)).longest_match(std::string(24, 'a') + std::string(1000, 'b')).length == 1024);
+  expect_refusal(shared(25).bytes(), "longer than 1024");
 }
 
 TEST_CASE("character map: rules that point outside are refused") {

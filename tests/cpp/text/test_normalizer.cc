@@ -53,6 +53,7 @@ TEST_CASE("normalizer: rules, of which some write spaces or nothing") {
   CHECK(normalizer.normalize("从，前") == "▁从,前");
   CHECK(normalizer.normalize("\n\u3000 从\n\n前\n") == "▁从▁前");
   CHECK(normalizer.normalize("从 …前") == "▁从▁.▁前");
+  CHECK(normalizer.normalize("…前…") == "▁.▁前▁.");
   CHECK(normalizer.normalize("\x01").empty());
   CHECK(normalizer.normalize("从 \x01 前") == "▁从▁前");
   squeeze.remove_extra_whitespaces = false;
