@@ -19,7 +19,8 @@ class Normalizer {
   Normalizer(const NormalizerSpec& spec, SymbolSet symbols);
 
   const SymbolSet& symbols() const { return symbols_; }
-  bool adds_dummy_prefix() const { return spec_.add_dummy_prefix; }
+  // Whether there is a space in front that the text did not have.
+  bool adds_dummy_prefix() const { return spec_.add_dummy_prefix && !spec_.treat_whitespace_as_suffix; }
 
   // `dummy_prefix`: a space before (after, if the model treats spaces as suffixes) a text that is not
   // empty; not given: as the model says.

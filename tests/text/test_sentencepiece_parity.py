@@ -270,7 +270,7 @@ def test_the_vocabulary(both: Both, tmp_path: Path) -> None:
 def test_the_dummy_prefix_can_be_chosen(both: Both, dummy: bool) -> None:
     """As if the file said so."""
     said = Both(proto.with_part(both.data, proto.NORMALIZER, DUMMY_PREFIX=int(dummy)))
-    assert said.ours.adds_dummy_prefix == dummy
+    assert said.ours.adds_dummy_prefix == (said.theirs.normalize("x")[0] in "▁ ")
     for text in TEXTS:
         expected = said.theirs.encode(text)
         assert said.ours.encode(text, None) == expected

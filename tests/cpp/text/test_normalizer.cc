@@ -40,6 +40,7 @@ TEST_CASE("normalizer: the dummy at the end") {
   suffix.treat_whitespace_as_suffix = true;
   CHECK(Normalizer(suffix, {}).normalize(" 从 前 ") == "从▁前▁");
   CHECK(Normalizer(suffix, {}).normalize("从", false) == "从");
+  CHECK_FALSE(Normalizer(suffix, {}).adds_dummy_prefix());
   suffix.remove_extra_whitespaces = false;
   CHECK(Normalizer(suffix, {}).normalize("从 ") == "从▁▁");
 }

@@ -34,7 +34,8 @@ std::string with_piece(const ProtobufBytes& piece) {
 }  // namespace
 
 TEST_CASE("sentencepiece model: what is not said has its default") {
-  const SentencePieceModel model = parse(with_piece(a_piece()));
+  const std::string file = with_piece(a_piece());
+  const SentencePieceModel model = parse(file);
   REQUIRE(model.pieces.size() == 4);
   CHECK(model.pieces[0].type == Type::unknown);
   CHECK(model.pieces[3].text == "从");
