@@ -3,8 +3,9 @@
     pip install tinyzh websockets
     python server.py [--model FILE] [--port 8765]
 
-A client sends {"character": "rabbit", "say": "你好", "near": 12} and gets {"character", "piece"} again and again, then
-{"character", "end"}.  The nearer a player, the sooner its character speaks.  Each connection has its own sessions.
+A client sends {"character": "rabbit", "say": "你好", "near": 12} and gets {"character", "piece"}
+again and again, then {"character", "end"}.  The nearer a player, the sooner its character speaks.
+Each connection has its own sessions.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ async def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--model", help="a checkpoint; without it the built-in story model")
     parser.add_argument("--port", type=int, default=8765, help="0: any that is free")
     asyncio.run(main(parser.parse_args()))

@@ -30,7 +30,6 @@ from .stats import EngineStats, Percentiles
 from .tokenizer import BinTokenizer, SentencePieceTokenizer, Tokenizer
 
 
-
 def get_include() -> str:
     """The folder of ``tinyzh.h``, the C header (docs/embedding.md)."""
     return str(Path(__file__).parent / "include")
