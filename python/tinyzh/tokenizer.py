@@ -141,6 +141,10 @@ class SentencePieceTokenizer:
             self._sp = sentencepiece.SentencePieceProcessor(model_proto=data)
         except RuntimeError as error:
             raise TokenizerError(f"{path}: not a SentencePiece model ({error})") from None
+        # The library cannot leave out a dummy prefix that the file asks for; the core can, of BPE.
+        self._core: _core.SentencePieceModel | None = None
+        with contextlib.suppress(TokenizerError):
+            self._core = _core.SentencePieceModel(data, os.fsencode(path))
 
     @property
     def vocab_size(self) -> int:
@@ -164,13 +168,17 @@ class SentencePieceTokenizer:
     @cached_property
     def adds_dummy_prefix(self) -> bool:
         """Whether text is encoded with a space in front, which decoding takes away again."""
+        if self._core is not None:
+            return self._core.adds_dummy_prefix
         return self._with_prefix("x") != self._without_prefix("x")
 
     def _with_prefix(self, text: str) -> list[int]:
         return list(self._sp.encode(text))
 
     def _without_prefix(self, text: str) -> list[int]:
-        """Encoded behind a line break, which no piece joins, and that taken away again."""
+        if self._core is not None:
+            return self._core.encode(text.encode(), False)
+        # Behind a line break, which no piece joins, and that taken away again.
         mark = self._with_prefix("\n")
         ids = self._with_prefix("\n" + text)
         return ids[len(mark) :] if ids[: len(mark)] == mark else self._with_prefix(text)

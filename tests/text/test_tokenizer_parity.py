@@ -189,3 +189,15 @@ def test_the_committed_rules_are_those_of_nmt_nfkc(nfkc: Pair, maker: ModuleType
     reference = sentencepiece.SentencePieceProcessor(model_proto=whole)
     for text in [*TEXTS[:10], STORY, *maker.lines()][:2000]:
         assert reference.normalize(text) == nfkc.reference.normalize(text)
+
+
+def test_a_text_that_continues_gets_no_space_in_front(nfkc: Pair, zh: Pair) -> None:
+    """Also where spaces are squeezed, and a line break with them."""
+    assert nfkc.model.adds_dummy_prefix
+    for pair in (nfkc, zh):
+        for text in ("小兔子", "从前，有一只", "a", "123"):
+            alone = pair.model.encode(text, bos=False)
+            continued = pair.model.encode(text, bos=False, dummy_prefix=False)
+            decoded = b"".join(pair.model.pieces[i] for i in continued)
+            assert decoded.decode() == pair.reference.normalize(text).removeprefix("▁")
+            assert (alone == continued) == (not pair.model.adds_dummy_prefix)
