@@ -333,7 +333,7 @@ def wait_until_running(story: tinyzh.Generation) -> None:
 
 
 def test_a_full_queue(slow_path: Path) -> None:
-    with tinyzh.Model(slow_path, queue_limit=1) as model:
+    with tinyzh.Model(slow_path, streams=1, queue_limit=1) as model:
         running = model.generate("从前", **LONG)
         wait_until_running(running)
         waiting = model.generate("从前", **LONG)
@@ -415,7 +415,7 @@ def test_generate_many_is_one_by_one(tiny_path: Path, limit: int) -> None:
 
 
 def test_generate_many_waits_for_room_that_others_take(slow_path: Path) -> None:
-    with tinyzh.Model(slow_path, queue_limit=1) as model:
+    with tinyzh.Model(slow_path, streams=1, queue_limit=1) as model:
         running = model.generate("从前", **LONG)
         wait_until_running(running)
         waiting = model.generate("从前", **LONG)
