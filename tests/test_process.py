@@ -109,7 +109,12 @@ except KeyboardInterrupt:
 
 @pytest.mark.parametrize(
     "blocking",
-    ["stories[-1].read()", "list(stories[-1])", "stories[-1].wait()", "model.generate_many(['a'])"],
+    [
+        "stories[-1].read()",
+        "list(stories[-1])",
+        "stories[-1].wait()",
+        "model.generate_many(['a'], min_new_tokens=10**6)",
+    ],
 )
 def test_control_c_ends_a_wait(slow_path: Path, blocking: str) -> None:
     with subprocess.Popen(
