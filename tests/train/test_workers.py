@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,22 +20,24 @@ HERE = Path(__file__).parent
 
 
 def gradients(out: Path, processes: int, accumulate: int) -> dict[str, np.ndarray]:
-    out.mkdir()
     package = Path(tinyzh.__file__).parents[1]
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    subprocess.run(
-        [
-            sys.executable,
-            *(launch if processes > 1 else []),
-            str(HERE / "worker_gradients.py"),
-            str(out),
-            str(accumulate),
-        ],
-        env={**os.environ, "PYTHONPATH": f"{package}:{HERE}", "OMP_NUM_THREADS": "1"},
-        check=True,
-        capture_output=True,
-        timeout=240,
-    )
+    command = [
+        sys.executable,
+        *(launch if processes > 1 else []),
+        str(HERE / "worker_gradients.py"),
+        str(out),
+        str(accumulate),
+    ]
+    env = {**os.environ, "PYTHONPATH": f"{package}:{HERE}", "OMP_NUM_THREADS": "1"}
+    # Twice, since the port that the launcher chose may be taken before its processes meet there.
+    for _ in range(2):
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        run = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
+        if run.returncode == 0:
+            break
+    assert run.returncode == 0, run.stderr
     return dict(np.load(out / "gradients.npz"))
 
 
