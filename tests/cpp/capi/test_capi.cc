@@ -313,7 +313,9 @@ TEST_CASE("capi: a session goes on from its tokens, forks, and is saved and load
     REQUIRE(tinyzh_session_load(o.engine, path.c_str(), &loaded, &error) == TINYZH_OK);
     CHECK(tokens(fork) == expected);
     CHECK(tokens(loaded) == expected);
-    CHECK(tinyzh_session_load(o.engine, (path + "none").c_str(), &loaded, &error) == TINYZH_FILE);
+    tinyzh_session* none;
+    CHECK(tinyzh_session_load(o.engine, (path + "none").c_str(), &none, &error) == TINYZH_FILE);
+    CHECK(none == nullptr);
     tinyzh_session_destroy(fork);
     tinyzh_session_destroy(loaded);
     tinyzh_session_destroy(session);
