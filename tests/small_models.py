@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -37,6 +38,13 @@ def write_model(folder: Path, shape: Shape, seed: int = 7) -> Path:
     pieces = checkpoints.byte_pieces(CHARACTERS)
     checkpoints.save(folder / "tokenizer.bin", checkpoints.tokenizer_bin(pieces))
     return checkpoints.save(folder / "model.bin", data)
+
+
+def settled(model: tinyzh.Model) -> tinyzh.EngineStats:
+    """Its numbers once the step is over that ended the last generation."""
+    while model.stats().running:
+        time.sleep(0.001)
+    return model.stats()
 
 
 def scripted(tokenizer: tinyzh.Tokenizer, ids: Sequence[int]) -> tinyzh.Model:

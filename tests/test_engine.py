@@ -14,9 +14,9 @@ import pytest
 from checkpoints import Shape
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_models import settled
 from tinyzh import (
     ContextFull,
-    EngineStats,
     Generation,
     GenerationError,
     InvalidArgument,
@@ -26,7 +26,6 @@ from tinyzh import (
 
 SHAPE = Shape(32, 45, 2, 4, 2, 50, 64, tied=True)
 DATA = checkpoints.v0(SHAPE, checkpoints.random_tensors(SHAPE, 5))
-PAGE = {"float32": 16 * 4 * 2 * 2 * 16, "float16": 16 * 2 * 2 * 2 * 16, "int8": 2 * 2 * 640}
 
 
 @dataclass(frozen=True)
@@ -40,13 +39,6 @@ class Asked:
     shift: bool
     pause: float  # before it comes
     cancel_after: int | None  # pieces read
-
-
-def settled(model: Model) -> EngineStats:
-    """Its numbers once the step is over that ended the last generation."""
-    while model.stats().running:
-        time.sleep(0.001)
-    return model.stats()
 
 
 def tell(model: Model, asked: Asked) -> Generation:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tinyzh
+from small_models import settled
 from tinyzh import (
     ContextFull,
     FileError,
@@ -20,14 +19,6 @@ from tinyzh import (
     Model,
     Session,
 )
-
-
-def settled(model: Model) -> tinyzh.EngineStats:
-    """Its numbers once the step is over that ended the last generation."""
-    while model.stats().running:
-        time.sleep(0.001)
-    return model.stats()
-
 
 SHORT: dict[str, Any] = {"max_new_tokens": 8, "temperature": 1.5}
 

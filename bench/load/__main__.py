@@ -11,14 +11,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.util
-import json
 import resource
 import statistics
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
+from ..command import leave, parser_of
 from ..neighbours.limits import processor
 from .clients import NEW, Engine, closed_loop, poisson
 from .engines import CTranslate2, LlamaServer, Ours
@@ -89,28 +87,14 @@ def table(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.load",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = parser_of("load", __doc__, 3, "load")
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--loads", type=int, nargs="*", default=[50, 80, 120])
     parser.add_argument("--llama-server", default="", help="the program")
-    parser.add_argument("--cache", type=Path, help="folder for converted models")
-    parser.add_argument("--out", type=Path, help="folder for load.json and load.md")
     args = parser.parse_args()
-    args.cache = args.cache or Path(tempfile.gettempdir()) / "tinyzh-neighbours"
     args.cache.mkdir(parents=True, exist_ok=True)
     result = asyncio.run(measure(args))
-    text = table(result)
-    if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "load.json").write_text(json.dumps(result, indent=1) + "\n")
-        (args.out / "load.md").write_text(text)
-    print(text)
+    leave(args.out, "load", result, table(result))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from typing import Any
 
 import tinyzh
 
-from ..neighbours.hugging_face import WORDS, folder
+from ..neighbours.ctranslate2_engine import model_folder
+from ..neighbours.hugging_face import WORDS
 from ..shapes import STORY_93M, random_checkpoint
 from .clients import NEW, Refused
 
@@ -62,12 +63,8 @@ class CTranslate2:
     def __init__(self, threads: int, cache: Path) -> None:
         import ctranslate2
 
-        path = str(cache / "ct2-int8")
-        if not Path(path).exists():
-            converter = ctranslate2.converters.TransformersConverter(str(folder(cache)))
-            converter.convert(path, quantization="int8")
         self._generator = ctranslate2.Generator(
-            path, compute_type="int8", inter_threads=1, intra_threads=threads
+            model_folder("int8", cache), compute_type="int8", inter_threads=1, intra_threads=threads
         )
         self._waiting: list[tuple[list[int], Callable[[int], None]]] = []
         self._changed = threading.Condition()

@@ -15,11 +15,10 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from typing import Any
 
+from ..command import leave, parser_of
 from ..shapes import STORY_93M, random_checkpoint
 from .limits import processor, read_bandwidth
 from .report import WORK, summary, table
@@ -123,30 +122,16 @@ def say(text: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.neighbours",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
+    parser = parser_of("neighbours", __doc__, 5, "results")
     dtypes = list(dict.fromkeys(dtype for several in DTYPES.values() for dtype in several))
     parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES))
     parser.add_argument("--dtypes", nargs="+", choices=dtypes, default=dtypes)
     parser.add_argument("--work", nargs="+", choices=list(WORK), default=list(WORK))
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--llama2c", default="", help="llama2.c's program, or its checkout")
-    parser.add_argument("--cache", type=Path, help="folder for converted models")
-    parser.add_argument("--out", type=Path, help="folder for results.json and results.md")
     args = parser.parse_args()
-    args.cache = args.cache or Path(tempfile.gettempdir()) / "tinyzh-neighbours"
     args.cache.mkdir(parents=True, exist_ok=True)
     result = run(args)
-    text = table(result)
-    if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "results.json").write_text(json.dumps(result, indent=1) + "\n")
-        (args.out / "results.md").write_text(text)
-    print(text)
+    leave(args.out, "results", result, table(result))
 
 
 if __name__ == "__main__":

@@ -11,14 +11,22 @@ PACKAGE = "ctranslate2"
 DTYPES = ("float32", "int8")
 
 
+def model_folder(dtype: str, cache: Path) -> str:
+    """The random checkpoint in CTranslate2's format, converted once."""
+    import ctranslate2
+
+    path = cache / f"ct2-{dtype}"
+    if not path.exists():
+        converter = ctranslate2.converters.TransformersConverter(str(folder(cache)))
+        converter.convert(str(path), quantization=dtype)
+    return str(path)
+
+
 class Engine:
     def __init__(self, dtype: str, threads: int, cache: Path) -> None:
         import ctranslate2
 
-        path = str(cache / f"ct2-{dtype}")
-        if not Path(path).exists():
-            converter = ctranslate2.converters.TransformersConverter(str(folder(cache)))
-            converter.convert(path, quantization=dtype)
+        path = model_folder(dtype, cache)
         options = {"compute_type": dtype, "inter_threads": 1, "intra_threads": threads}
         self._generator = ctranslate2.Generator(path, **options)
         self.start = (

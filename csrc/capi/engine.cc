@@ -52,7 +52,7 @@ void set_prompt(RequestOptions& options, const tinyzh_request& r, const tinyzh_e
   std::vector<int32_t> before;
   if (r.session) {
     if (r.session->engine != &engine) fail(Code::invalid_argument, "session belongs to another engine");
-    before = r.session->session->finished_tokens();
+    before = r.session->session.finished_tokens();
   }
   require(r.text || r.text_size == 0, "text");
   require(r.ids || r.id_count == 0, "ids");
@@ -204,7 +204,7 @@ int32_t tinyzh_engine_submit(tinyzh_engine* engine, const tinyzh_request* reques
     live.user = r.user;
     live.token_events = r.token_events != 0;
     live.request = engine->engine->submit(options_of(r, *engine));
-    if (r.session) r.session->session->follow(live.request);
+    if (r.session) r.session->session.follow(live.request);
     uint64_t its_id;
     {
       const std::scoped_lock lock(engine->mutex);

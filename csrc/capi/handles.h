@@ -7,7 +7,6 @@
 #include <memory>
 #include <mutex>
 #include <new>
-#include <optional>
 #include <string>
 #include <system_error>
 #include <unordered_map>
@@ -30,7 +29,7 @@ struct tinyzh_tokenizer {
 };
 
 struct tinyzh_session {
-  std::shared_ptr<tinyzh::Session> session;
+  tinyzh::Session session;
   tinyzh_engine* engine;
 };
 

@@ -6,7 +6,7 @@ using namespace tinyzh;
 namespace {
 
 tinyzh_session* made(std::vector<int32_t> tokens, tinyzh_engine* engine) {
-  return new tinyzh_session{std::make_shared<Session>(std::move(tokens)), engine};
+  return new tinyzh_session{Session(std::move(tokens)), engine};
 }
 
 }  // namespace
@@ -27,7 +27,7 @@ int32_t tinyzh_session_fork(tinyzh_session* session, tinyzh_session** fork, tiny
     require(session, "session");
     require(fork, "fork");
     *fork = nullptr;
-    *fork = made(session->session->finished_tokens(), session->engine);
+    *fork = made(session->session.finished_tokens(), session->engine);
   });
 }
 
@@ -36,7 +36,7 @@ int32_t tinyzh_session_tokens(tinyzh_session* session, int32_t* ids, size_t capa
     require(session, "session");
     require(ids || capacity == 0, "ids");
     require(count, "count");
-    const std::vector<int32_t> tokens = session->session->tokens();
+    const std::vector<int32_t> tokens = session->session.tokens();
     *count = tokens.size();
     std::copy_n(tokens.begin(), std::min(capacity, tokens.size()), ids);
   });
@@ -46,7 +46,7 @@ int32_t tinyzh_session_save(tinyzh_session* session, const char* path, tinyzh_er
   return guarded(error, [&] {
     require(session, "session");
     require(path, "path");
-    save_session(path, session->engine->model->fingerprint(), session->session->finished_tokens());
+    save_session(path, session->engine->model->fingerprint(), session->session.finished_tokens());
   });
 }
 

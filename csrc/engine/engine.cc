@@ -13,11 +13,6 @@ double seconds_since(Request::Clock::time_point start) {
   return std::chrono::duration<double>(Request::Clock::now() - start).count();
 }
 
-size_t common_length(std::span<const int32_t> a, std::span<const int32_t> b) {
-  const auto n = static_cast<ptrdiff_t>(std::min(a.size(), b.size()));
-  return static_cast<size_t>(std::mismatch(a.begin(), a.begin() + n, b.begin()).first - a.begin());
-}
-
 Scheduler::Limits limits_of(const EngineOptions& options) {
   if (options.streams < 1 || options.streams > Forward::kMaxRows)
     fail(Code::invalid_argument, "streams is ", options.streams, ": expected 1 to ", Forward::kMaxRows);
@@ -254,7 +249,7 @@ void Engine::leave() {
 
 void Engine::begin_step() {
   step_ = {};
-  step_.start = Clock::now();
+  const Clock::time_point start = Clock::now();
   drop_interrupted(waiting_);
   drop_interrupted(running_);
   try {
@@ -264,7 +259,7 @@ void Engine::begin_step() {
   } catch (...) {
     fail_step();
   }
-  step_.other_seconds = seconds_since(step_.start);
+  step_.other_seconds = seconds_since(start);
   if (step_.work.empty()) report();
 }
 
@@ -345,7 +340,7 @@ bool Engine::about_to_be_shared(const Sequence& first) const {
   for (const std::unique_ptr<Sequence>& other : running_) {
     if (!Scheduler::before(other->stream(), first.stream())) return false;
     const Window& window = other->window();
-    const size_t same = common_length(tokens, window.tokens()) / kBlockPositions * kBlockPositions;
+    const size_t same = common_beginning(tokens, window.tokens()) / kBlockPositions * kBlockPositions;
     if (same > window.computed() && same > first.shareable_prefix()) return true;
   }
   return false;

@@ -72,7 +72,6 @@ class Engine {
   const Model& model() const { return *model_; }
   const Vocabulary& vocabulary() const { return vocabulary_; }
   size_t waiting() const { return *queue_; }
-  const Scheduler::Limits& limits() const { return scheduler_.limits(); }
   Stats stats() const { return metrics_.stats(); }
 
   // Enough for every stream to fill its context, but at most a quarter of the memory that is free.
@@ -95,7 +94,6 @@ class Engine {
   // The step under way: a pass over some rows, then a look at each row of logits.
   struct Step {
     std::vector<Work> work;  // empty: none is under way
-    Clock::time_point start;
     double forward_seconds = 0, other_seconds = 0;
     bool computed = false;
     size_t looked = 0;       // rows of logits

@@ -3,14 +3,11 @@
 #include <algorithm>
 
 namespace tinyzh {
-namespace {
 
-size_t common(std::span<const int32_t> a, std::span<const int32_t> b) {
-  const size_t n = std::min(a.size(), b.size());
-  return static_cast<size_t>(std::mismatch(a.begin(), a.begin() + static_cast<ptrdiff_t>(n), b.begin()).first - a.begin());
+size_t common_beginning(std::span<const int32_t> a, std::span<const int32_t> b) {
+  const auto n = static_cast<ptrdiff_t>(std::min(a.size(), b.size()));
+  return static_cast<size_t>(std::mismatch(a.begin(), a.begin() + n, b.begin()).first - a.begin());
 }
-
-}  // namespace
 
 PrefixCache::~PrefixCache() {
   while (evict()) {  // leaf by leaf: a tree may be deeper than the stack
@@ -27,7 +24,7 @@ PrefixCache::Part PrefixCache::find_part(Node* at, std::span<const int32_t> toke
   Part best;
   const auto after = at->children_.lower_bound(tokens);
   const auto look = [&](auto child) {
-    if (const size_t n = common(child->first, tokens); n > best.count) best = {child->second.get(), n};
+    if (const size_t n = common_beginning(child->first, tokens); n > best.count) best = {child->second.get(), n};
   };
   if (after != at->children_.end()) look(after);
   if (after != at->children_.begin()) look(std::prev(after));
@@ -38,7 +35,7 @@ PrefixCache::Node* PrefixCache::insert(Node* at, std::span<const int32_t> tokens
   const auto after = at->children_.lower_bound(tokens);
   if (after != at->children_.end()) {
     const std::vector<int32_t>& key = after->first;
-    if (common(key, tokens) == tokens.size()) {  // the same, or longer
+    if (common_beginning(key, tokens) == tokens.size()) {  // the same, or longer
       if (key.size() == tokens.size()) return after->second.get();
       if (tokens.size() < page_positions_) return nullptr;
     }
@@ -46,7 +43,7 @@ PrefixCache::Node* PrefixCache::insert(Node* at, std::span<const int32_t> tokens
   Node* shorter = nullptr;  // a page of the same beginning, which has had its time
   if (after != at->children_.begin()) {
     const auto before = std::prev(after);
-    if (before->first.size() < tokens.size() && common(before->first, tokens) == before->first.size())
+    if (before->first.size() < tokens.size() && common_beginning(before->first, tokens) == before->first.size())
       shorter = before->second.get();
   }
   auto node = std::make_unique<Node>();

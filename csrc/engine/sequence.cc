@@ -4,6 +4,7 @@
 #include <new>
 
 #include "base/error.h"
+#include "base/fnv1a.h"
 
 namespace tinyzh {
 namespace {
@@ -12,13 +13,6 @@ namespace {
 std::span<const int32_t> first_tokens(const RequestOptions& options) {
   const std::span<const int32_t> prompt(options.prompt);
   return options.score_from == 0 ? prompt : prompt.first(prompt.size() - 1);
-}
-
-uint64_t fnv1a(std::span<const float> values) {
-  uint64_t hash = 0xcbf29ce484222325ull;
-  const auto* bytes = reinterpret_cast<const unsigned char*>(values.data());
-  for (size_t i = 0; i < values.size_bytes(); ++i) hash = (hash ^ bytes[i]) * 0x100000001b3ull;
-  return hash;
 }
 
 // Every position holds one token; the last one drawn needs none.
@@ -140,7 +134,7 @@ bool Sequence::interrupted(Request::Clock::time_point now) {
 bool Sequence::finish(FinishReason reason) {
   try {
     if (!decoder_) request_->finish(reason);
-    else request_->finish(reason, decoder_->text.finish(), decoder_->logits.empty() ? 0 : fnv1a(decoder_->logits));
+    else request_->finish(reason, decoder_->text.finish(), decoder_->logits.empty() ? 0 : fnv1a(std::as_bytes(std::span(decoder_->logits))));
   } catch (...) {
     fail(std::current_exception());
   }

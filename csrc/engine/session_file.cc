@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/numerics.h"
 #include "io/atomic_file.h"
+#include "io/load.h"
 #include "io/mapped_file.h"
 
 namespace tinyzh {
@@ -36,13 +37,11 @@ void save_session(const std::string& path, uint64_t fingerprint, std::span<const
 }
 
 std::vector<int32_t> parse_session(std::span<const std::byte> bytes, uint64_t fingerprint, std::string_view name) {
-  Header header;
-  uint32_t crc;
-  if (bytes.size() < sizeof header + sizeof crc || std::memcmp(bytes.data(), kMagic, sizeof kMagic) != 0)
+  if (bytes.size() < sizeof(Header) + sizeof(uint32_t) || std::memcmp(bytes.data(), kMagic, sizeof kMagic) != 0)
     fail(Code::invalid_argument, name, ": not a saved session");
-  std::memcpy(&header, bytes.data(), sizeof header);
+  const auto header = load<Header>(bytes.data());
+  const auto crc = load<uint32_t>(bytes.data() + bytes.size() - sizeof(uint32_t));
   const size_t data = bytes.size() - sizeof header - sizeof crc;
-  std::memcpy(&crc, bytes.data() + bytes.size() - sizeof crc, sizeof crc);
   if (data / sizeof(int32_t) != header.count || data % sizeof(int32_t) != 0 || crc != crc32(bytes.first(bytes.size() - sizeof crc)))
     fail(Code::invalid_argument, name, ": the saved session is damaged (its length or its checksum does not fit)");
   if (header.fingerprint != fingerprint)

@@ -1,28 +1,17 @@
 #include "io/checkpoint.h"
 
-#include <bit>
-#include <cstring>
 
 #include "base/checked.h"
 #include "base/error.h"
 #include "io/layout.h"
+#include "io/load.h"
 #include "io/tz.h"
 
 namespace tinyzh {
 namespace {
 
-static_assert(std::endian::native == std::endian::little,
-              "checkpoints are little-endian and their tensors are used where they lie");
-
 using Bytes = std::span<const std::byte>;
 constexpr std::string_view kFetchAgain = "; the file is damaged or incomplete: download or convert it again";
-
-template <class T>
-T load(const std::byte* from) {
-  T value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
 
 Config load_dims(const std::byte* from) {
   const auto field = [from](size_t i) { return load<int32_t>(from + i * sizeof(int32_t)); };

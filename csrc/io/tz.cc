@@ -1,6 +1,5 @@
 #include "io/tz.h"
 
-#include <bit>
 #include <cstring>
 #include <optional>
 
@@ -8,22 +7,14 @@
 #include "base/crc32.h"
 #include "base/error.h"
 #include "io/layout.h"
+#include "io/load.h"
 #include "io/tz_layout.h"
 
 namespace tinyzh {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "tz files are little-endian and used where they lie");
-
 using Bytes = std::span<const std::byte>;
 constexpr std::string_view kAgain = "; the file is damaged or incomplete: convert or download it again";
-
-template <class T>
-T load(const std::byte* from) {
-  T value;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
 
 // The entries of a file with this header, whose numbers make sense.
 uint64_t entry_count(const Config& config) {

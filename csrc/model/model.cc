@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/fnv1a.h"
 #include "base/fp_env.h"
 
 namespace tinyzh {
@@ -51,18 +52,13 @@ void Model::load(const ModelOptions& options, std::span<const std::byte> bytes, 
 
 uint64_t Model::fingerprint() const {
   constexpr size_t kSamples = 512, kBytes = 64;
-  uint64_t hash = 0xcbf29ce484222325ull;
-  const auto add = [&hash](const void* data, size_t size) {
-    const auto* bytes = static_cast<const unsigned char*>(data);
-    for (size_t i = 0; i < size; ++i) hash = (hash ^ bytes[i]) * 0x100000001b3ull;  // FNV-1a
-  };
   const Config& c = config();
   const int32_t shape[] = {c.dim, c.hidden_dim, c.n_layers, c.n_heads, c.n_kv_heads, c.vocab_size, c.seq_len};
-  add(shape, sizeof shape);
+  uint64_t hash = fnv1a(std::as_bytes(std::span(shape)));
   check_file();
   const std::span<const std::byte> bytes = file_ ? file_->bytes() : std::span<const std::byte>(memory_);
   const size_t step = std::max<size_t>(kBytes, bytes.size() / kSamples);
-  for (size_t at = 0; at < bytes.size(); at += step) add(bytes.data() + at, std::min(kBytes, bytes.size() - at));
+  for (size_t at = 0; at < bytes.size(); at += step) hash = fnv1a(bytes.subspan(at, std::min(kBytes, bytes.size() - at)), hash);
   return hash;
 }
 
