@@ -283,7 +283,7 @@ def test_a_loop_closed_early(slow_path: Path) -> None:
         [sys.executable, "-X", "dev", "-c", LOOP_CLOSED, str(slow_path)],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=90,
     )
     assert (run.returncode, run.stdout) == (0, "True\n"), run.stderr
     assert "waker" not in run.stderr

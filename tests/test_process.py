@@ -14,7 +14,8 @@ import tinyzh
 from tinyzh import Model
 
 
-def python(code: str, *args: object, timeout: float = 20) -> subprocess.CompletedProcess[str]:
+def python(code: str, *args: object, timeout: float = 90) -> subprocess.CompletedProcess[str]:
+    """``timeout`` is for what hangs: a machine may well stand still for some seconds."""
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, args)],
         capture_output=True,
@@ -138,7 +139,7 @@ def test_control_c_ends_a_wait(slow_path: Path, blocking: str) -> None:
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 
 FORKED = """
-import gc, os, sys, tinyzh, warnings
+import faulthandler, gc, os, sys, tinyzh, warnings
 warnings.simplefilter("ignore")
 model = tinyzh.Model(sys.argv[1])
 story = model.generate("从前", min_new_tokens=10**6, seed=1)
@@ -146,6 +147,7 @@ waiting = model.generate("从前", min_new_tokens=10**6, seed=1)
 next(story)
 child = os.fork()
 if child == 0:
+    faulthandler.dump_traceback_later(60, exit=True)    # what hangs says where
     uses = {
         "generate": lambda: model.generate("从前"),
         "generate_many": lambda: model.generate_many(["从前"]),
