@@ -1,4 +1,4 @@
-// Memory for vectors: 64-byte aligned, zeroed, owned.
+// Memory for vectors: 64-byte aligned, zeroed unless that is not wanted, owned.
 #pragma once
 
 #include <cstddef>
@@ -9,17 +9,22 @@
 
 namespace tinyzh {
 
+enum class Fill {
+  zeros,
+  nothing,  // whatever is there; also, the system hands the memory out only when it is first written
+};
+
 template <class T>
 class AlignedBuffer {
  public:
   static constexpr size_t kAlignment = 64;
 
   AlignedBuffer() = default;
-  explicit AlignedBuffer(size_t size) : size_(size) {
+  explicit AlignedBuffer(size_t size, Fill fill = Fill::zeros) : size_(size) {
     if (size == 0) return;
     if (size > (static_cast<size_t>(-1) - kAlignment) / sizeof(T)) throw std::bad_alloc();
     data_.reset(static_cast<T*>(::operator new(size * sizeof(T), std::align_val_t{kAlignment})));
-    std::memset(static_cast<void*>(data_.get()), 0, size * sizeof(T));
+    if (fill == Fill::zeros) std::memset(static_cast<void*>(data_.get()), 0, size * sizeof(T));
   }
 
   T* data() { return data_.get(); }

@@ -1,4 +1,6 @@
-// Memory for keys and values: pages of one size, never more of them than a budget allows.
+// Memory for keys and values: pages of one size, never more of them than a budget allows.  A page holds whatever
+// it held: nothing of it is read before it is written, and filling the new pages of many streams would take longer
+// than a step may.
 #pragma once
 
 #include <cstddef>
@@ -46,7 +48,7 @@ class PagePool {
     if (used_ == limit_) return {};
     if (free_.empty()) {
       free_.reserve(memory_.size() + 1);  // so that giving back cannot fail
-      memory_.emplace_back(page_bytes_);
+      memory_.emplace_back(page_bytes_, Fill::nothing);
       free_.push_back(memory_.back().data());
     }
     ++used_;

@@ -50,7 +50,7 @@ class KvCache {
   // Makes room for positions 0 ... positions - 1; throws std::bad_alloc.
   void reserve(size_t positions) {
     while (table_.size() * kBlockPositions < positions) {
-      blocks_.emplace_back(layout_.block_bytes());
+      blocks_.emplace_back(layout_.block_bytes(), Fill::nothing);
       table_.push_back(blocks_.back().data());
     }
   }

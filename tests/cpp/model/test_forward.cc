@@ -144,6 +144,35 @@ TEST_CASE("forward: a prompt cut anywhere, on any number of threads, with any in
   }
 }
 
+TEST_CASE("forward: whatever was in the memory of keys and values before") {
+  for (const Variant& variant : variants()) {
+    CAPTURE(variant.name);
+    for (const KvType type : {KvType::float32, KvType::float16, KvType::int8}) {
+      for (const Kernels* kernels : runnable_kernels()) {
+        CAPTURE(std::string(kernels->name));
+        const Model model(variant.bytes(), ModelOptions{variant.dtype, 2, kernels->name, type});
+        const KvLayout layout = model.kv_layout();
+        const std::vector<int32_t> tokens = random_tokens(variant.config, 37);
+        std::vector<std::vector<float>> logits;
+        for (const int filling : {0x00, 0xFF}) {  // zeros; NaN in every type of floating point
+          std::vector<std::byte> memory(layout.block_bytes() * KvLayout::blocks(tokens.size()), static_cast<std::byte>(filling));
+          std::vector<std::byte*> blocks;
+          for (size_t at = 0; at < memory.size(); at += layout.block_bytes()) blocks.push_back(memory.data() + at);
+          std::vector<Row> rows;
+          for (size_t i = 0; i < tokens.size(); ++i) rows.push_back({tokens[i], static_cast<int32_t>(i), blocks.data(), true});
+          ThreadPool pool(2);
+          Forward forward(model.weights(), type, model.kernels(), pool);
+          logits.emplace_back(tokens.size() * static_cast<size_t>(variant.config.vocab_size));
+          for (size_t first = 0, count = 1; first < rows.size(); first += count, ++count)  // passes of 1, 2, 3 ... rows
+            forward.run(std::span(rows).subspan(first, std::min(count, rows.size() - first)),
+                        logits.back().data() + first * static_cast<size_t>(variant.config.vocab_size));
+        }
+        CHECK(same(logits[0], logits[1]));
+      }
+    }
+  }
+}
+
 TEST_CASE("forward: passes of the largest size, over more positions than one pass holds") {
   for (const Variant& variant : variants()) {
     if (variant.name.find("odd") != std::string::npos) continue;
