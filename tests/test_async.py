@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import tinyzh
 from tinyzh import GenerationError, Model
+from tinyzh.postman import Postman
 
 LONG: dict[str, Any] = {"min_new_tokens": 10**6, "seed": 1}
 SOON = 1.0  # seconds, for a busy machine
@@ -244,6 +245,23 @@ def test_a_loop_that_is_over_is_let_go(tiny: Model) -> None:
         gc.collect()
         time.sleep(0.01)
     assert weak() is None
+
+
+def test_when_words_were_missed_every_reader_is_told(tiny: Model) -> None:
+    """As when the engine has no memory for one."""
+
+    async def told() -> list[bool]:
+        loop = asyncio.get_running_loop()
+        events = [asyncio.Event() for _ in range(3)]
+        postman = Postman()
+        for event in events:
+            postman.add([(loop, weakref.ref(event))])
+        postman._wake(None)
+        await asyncio.sleep(0.05)
+        postman.close()
+        return [event.is_set() for event in events]
+
+    assert asyncio.run(told()) == [True] * 3
 
 
 LOOP_CLOSED = """

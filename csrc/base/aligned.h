@@ -6,6 +6,9 @@
 #include <memory>
 #include <new>
 #include <span>
+#include <utility>
+
+#include "base/allocator.h"
 
 namespace tinyzh {
 
@@ -17,14 +20,23 @@ enum class Fill {
 template <class T>
 class AlignedBuffer {
  public:
-  static constexpr size_t kAlignment = 64;
+  static constexpr size_t kAlignment = static_cast<size_t>(Allocator::kAlignment);
 
   AlignedBuffer() = default;
-  explicit AlignedBuffer(size_t size, Fill fill = Fill::zeros) : size_(size) {
+  explicit AlignedBuffer(size_t size, const Allocator& allocator = Allocator::system(), Fill fill = Fill::zeros) {
     if (size == 0) return;
     if (size > (static_cast<size_t>(-1) - kAlignment) / sizeof(T)) throw std::bad_alloc();
-    data_.reset(static_cast<T*>(::operator new(size * sizeof(T), std::align_val_t{kAlignment})));
-    if (fill == Fill::zeros) std::memset(static_cast<void*>(data_.get()), 0, size * sizeof(T));
+    void* memory = allocator.allocate(allocator.user, size * sizeof(T), kAlignment);
+    if (!memory) throw std::bad_alloc();
+    data_ = {static_cast<T*>(memory), Release{allocator, size * sizeof(T)}};
+    size_ = size;
+    if (fill == Fill::zeros) std::memset(memory, 0, size * sizeof(T));
+  }
+  AlignedBuffer(AlignedBuffer&& other) noexcept : data_(std::move(other.data_)), size_(std::exchange(other.size_, 0)) {}
+  AlignedBuffer& operator=(AlignedBuffer&& other) noexcept {
+    data_ = std::move(other.data_);
+    size_ = std::exchange(other.size_, 0);
+    return *this;
   }
 
   T* data() { return data_.get(); }
@@ -37,10 +49,12 @@ class AlignedBuffer {
   operator std::span<const T>() const { return {data(), size_}; }
 
  private:
-  struct Free {
-    void operator()(T* p) const { ::operator delete(p, std::align_val_t{kAlignment}); }
+  struct Release {
+    Allocator allocator = Allocator::system();
+    size_t bytes = 0;
+    void operator()(T* memory) const { allocator.release(allocator.user, memory, bytes); }
   };
-  std::unique_ptr<T, Free> data_;
+  std::unique_ptr<T, Release> data_;
   size_t size_ = 0;
 };
 

@@ -286,6 +286,13 @@ void set_mailbox(Request& request, std::shared_ptr<Mailbox> mailbox, uint64_t ke
   request.set_waker([mailbox = std::move(mailbox), key] { mailbox->put(key); }, false);
 }
 
+// None: whoever has a key may have news.
+std::optional<std::vector<uint64_t>> take(Mailbox& mailbox, double seconds) {
+  Mailbox::Word word = mailbox.take(seconds);
+  if (word.missed) return std::nullopt;
+  return std::move(word.keys);
+}
+
 FloatArray logits(Engine& engine, const std::vector<int32_t>& ids) {
   const auto vocab = static_cast<size_t>(engine.model().config().vocab_size);
   FloatArray out({ids.size(), vocab});
@@ -476,7 +483,8 @@ PYBIND11_MODULE(_core, m) {
 
   py::class_<Mailbox, std::shared_ptr<Mailbox>>(m, "Mailbox", "Where requests leave word that there is something new.")
       .def(py::init<>())
-      .def("take", &Mailbox::take, "seconds"_a, NoGil(), "All keys since the last call, each once; waits for the first.")
+      .def("take", &take, "seconds"_a, NoGil(),
+           "All keys since the last call, each once; waits for the first.  None: whoever has a key may have news.")
       .def("close", &Mailbox::close, NoGil());
 
   py::class_<Request, std::shared_ptr<Request>>(m, "Request", "One generation under way.")

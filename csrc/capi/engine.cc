@@ -75,7 +75,7 @@ void set_prompt(RequestOptions& options, const tinyzh_request& r, const tinyzh_e
   };
 }
 
-RequestOptions options_of(const tinyzh_request& r, const tinyzh_engine& engine) {
+RequestOptions options_of(const tinyzh_request& r, const tinyzh_engine& engine, const Config& config) {
   RequestOptions options;
   options.sampling = sampling_of(r.sampling);
   options.sampling.logprobs = r.token_events == 2 ? 0 : -1;
@@ -87,7 +87,7 @@ RequestOptions options_of(const tinyzh_request& r, const tinyzh_engine& engine) 
   options.priority = r.priority;
   options.score_from = r.score_from;
   for (int32_t end : {Vocabulary::kBos, Vocabulary::kEos})
-    if (end < engine.model->config().vocab_size) options.end_tokens.push_back(end);
+    if (end < config.vocab_size) options.end_tokens.push_back(end);
   constexpr int64_t kLongest = 1'000'000'000'000'000;  // three decades; more could overflow the clock
   if (r.timeout_us >= 0) options.deadline = Request::Clock::now() + std::chrono::microseconds(std::min(r.timeout_us, kLongest));
   set_prompt(options, r, engine);
@@ -105,41 +105,66 @@ tinyzh_finish finish_of(FinishReason reason) {
 
 }  // namespace
 
+std::shared_ptr<tinyzh_engine::Serving> tinyzh_engine::serve(std::shared_ptr<Model> model) const {
+  return std::make_shared<Serving>(std::move(model), tokenizer ? tokenizer->vocabulary() : Vocabulary(), options);
+}
+
 bool tinyzh_engine::collect(uint64_t id, Live& l) {
   const Request::News news = l.request->news(l.pieces, l.samples, l.scores);
+  std::deque<Event> told;
   const auto add = [&](tinyzh_event_type type) -> Event& {
     Event event = {};
     event.event.type = type;
     event.event.request = id;
     event.event.user = l.user;
-    return events.emplace_back(std::move(event));
+    return told.emplace_back(std::move(event));
   };
-  l.pieces += news.pieces.size();
-  l.samples += news.samples.size();
   if (l.token_events)
     for (const Sample& sample : news.samples) {
       Event& event = add(TINYZH_EVENT_TOKEN);
       event.event.token = sample.token;
       event.event.logprob = sample.logprob;
     }
-  const RequestOptions& options = l.request->options();
-  for (float score : news.scores) {
+  const RequestOptions& asked = l.request->options();
+  for (size_t i = 0; i < news.scores.size(); ++i) {
     Event& event = add(TINYZH_EVENT_TOKEN);
-    event.event.token = options.prompt[options.score_from + l.scores++];
-    event.event.logprob = score;
+    event.event.token = asked.prompt[asked.score_from + l.scores + i];
+    event.event.logprob = news.scores[i];
   }
   for (const std::string& piece : news.pieces) add(TINYZH_EVENT_TEXT).text = piece;
-  if (news.finish == FinishReason::none) return false;
-  if (news.finish != FinishReason::error) {
+  if (news.finish == FinishReason::error) {
+    tinyzh_error error;
+    guarded(&error, [&] { l.request->rethrow_error(); });
+    Event& event = add(TINYZH_EVENT_FAILED);
+    event.event.code = error.code;
+    event.text = error.message;
+  } else if (news.finish != FinishReason::none) {
     add(TINYZH_EVENT_FINISHED).event.finish = finish_of(news.finish);
-    return true;
   }
-  tinyzh_error error;
-  guarded(&error, [&] { l.request->rethrow_error(); });
-  Event& event = add(TINYZH_EVENT_FAILED);
-  event.event.code = error.code;
-  event.text = error.message;
-  return true;
+  // From here on nothing can fail.
+  events.swap(told);
+  l.pieces += news.pieces.size();
+  l.samples += news.samples.size();
+  l.scores += news.scores.size();
+  return news.finish != FinishReason::none;
+}
+
+std::vector<uint64_t> tinyzh_engine::everyone() {
+  try {
+    std::vector<uint64_t> ids;
+    const std::scoped_lock lock(mutex);
+    for (const auto& [id, request] : live) ids.push_back(id);
+    return ids;
+  } catch (const std::bad_alloc&) {
+    mailbox->miss();
+    throw;
+  }
+}
+
+void tinyzh_engine::forget(uint64_t id) {
+  decltype(live)::node_type gone;  // after the lock: with the last request of a swapped model its threads end
+  const std::scoped_lock lock(mutex);
+  gone = live.extract(id);
 }
 
 tinyzh_engine_options tinyzh_engine_options_default(void) {
@@ -180,20 +205,35 @@ int32_t tinyzh_engine_create(tinyzh_model* model, const tinyzh_tokenizer* tokeni
     *engine = nullptr;
     const tinyzh_engine_options o = complete(options, tinyzh_engine_options_default());
     auto made = std::make_unique<tinyzh_engine>();
-    made->model = model->model;
     if (tokenizer) made->tokenizer = tokenizer->tokenizer;
-    EngineOptions eo{.queue_limit = o.queue_limit, .streams = o.streams, .kv_bytes = static_cast<size_t>(o.cache_bytes),
+    made->options = {.queue_limit = o.queue_limit, .streams = o.streams, .kv_bytes = static_cast<size_t>(o.cache_bytes),
                      .prompt_rows = o.prompt_rows, .own_thread = o.own_thread != 0};
     if (o.log)
-      eo.log = [log = o.log, user = o.log_user](LogLevel level, const std::string& message) {
+      made->options.log = [log = o.log, user = o.log_user](LogLevel level, const std::string& message) {
         log(user, level == LogLevel::warning ? TINYZH_LOG_WARNING : TINYZH_LOG_INFO, message.c_str());
       };
-    made->engine = std::make_unique<Engine>(made->model, tokenizer ? tokenizer->tokenizer->vocabulary() : Vocabulary(), eo);
+    made->serving = made->serve(model->model);
     *engine = made.release();
   });
 }
 
 void tinyzh_engine_destroy(tinyzh_engine* engine) { delete engine; }
+
+int32_t tinyzh_model_swap(tinyzh_engine* engine, tinyzh_model* model, tinyzh_error* error) {
+  return guarded(error, [&] {
+    require(engine, "engine");
+    require(model, "model");
+    const auto old = engine->current();  // gone after the lock, if nobody needs it any more
+    if (const int32_t now = old->model->config().vocab_size, then = model->model->config().vocab_size; now != then)
+      fail(Code::tokenizer, "the new model's vocabulary has ", then, " tokens, the old one's ", now,
+           ": sessions and tokenizer go with another; create an engine of its own");
+    auto next = engine->serve(model->model);
+    const std::scoped_lock lock(engine->mutex);
+    std::erase_if(engine->retired, [](const std::weak_ptr<tinyzh_engine::Serving>& s) { return s.expired(); });
+    engine->retired.push_back(engine->serving);
+    engine->serving.swap(next);
+  });
+}
 
 int32_t tinyzh_engine_submit(tinyzh_engine* engine, const tinyzh_request* request, uint64_t* id, tinyzh_error* error) {
   return guarded(error, [&] {
@@ -203,15 +243,23 @@ int32_t tinyzh_engine_submit(tinyzh_engine* engine, const tinyzh_request* reques
     tinyzh_engine::Live live;
     live.user = r.user;
     live.token_events = r.token_events != 0;
-    live.request = engine->engine->submit(options_of(r, *engine));
-    if (r.session) r.session->session.follow(live.request);
-    uint64_t its_id;
-    {
-      const std::scoped_lock lock(engine->mutex);
-      its_id = ++engine->last_id;
-      engine->live.emplace(its_id, live);
+    live.serving = engine->current();
+    live.request = live.serving->engine.submit(options_of(r, *engine, live.serving->model->config()));
+    const std::shared_ptr<Request> submitted = live.request;
+    uint64_t its_id = 0;
+    try {
+      {
+        const std::scoped_lock lock(engine->mutex);
+        its_id = ++engine->last_id;
+        engine->live.emplace(its_id, std::move(live));
+      }
+      submitted->set_waker([mailbox = engine->mailbox, its_id] { mailbox->put(its_id); });  // and once now
+    } catch (const std::bad_alloc&) {  // as if it had never been
+      submitted->cancel();
+      engine->forget(its_id);
+      throw;
     }
-    live.request->set_waker([mailbox = engine->mailbox, its_id] { mailbox->put(its_id); });  // and once now
+    if (r.session) r.session->session.follow(submitted);
     if (id) *id = its_id;
   });
 }
@@ -229,21 +277,21 @@ void tinyzh_engine_cancel(tinyzh_engine* engine, uint64_t id) {
 
 void tinyzh_engine::collect() {
   if (pending.empty()) {
-    const std::vector<uint64_t> ids = mailbox->take(0);
-    pending.assign(ids.begin(), ids.end());
+    Mailbox::Word word = mailbox->take(0);
+    pending.swap(word.keys);
+    if (word.missed) pending = everyone();
+    std::reverse(pending.begin(), pending.end());
   }
   while (!pending.empty() && events.empty()) {  // one request a call, so that each is short
-    const uint64_t id = pending.front();
+    const uint64_t id = pending.back();
     Live* request = nullptr;
     {
       const std::scoped_lock lock(mutex);
       if (const auto found = live.find(id); found != live.end()) request = &found->second;  // only this thread erases
     }
     const bool over = request && collect(id, *request);
-    pending.pop_front();
-    if (!over) continue;
-    const std::scoped_lock lock(mutex);
-    live.erase(id);
+    pending.pop_back();
+    if (over) forget(id);
   }
 }
 
@@ -270,16 +318,29 @@ int32_t tinyzh_engine_wait(tinyzh_engine* engine, int64_t timeout_us) {
 size_t tinyzh_engine_step(tinyzh_engine* engine, uint32_t budget_us) {
   const auto deadline = Request::Clock::now() + std::chrono::microseconds(budget_us);
   size_t left = 0;
-  guarded(nullptr, [&] { left = engine->engine->step(deadline); });
+  const auto work = [&](tinyzh_engine::Serving& serving) {
+    guarded(nullptr, [&] { left += serving.engine.step(deadline); });
+  };
+  for (size_t i = 0;; ++i) {  // what was swapped first ends first
+    std::shared_ptr<tinyzh_engine::Serving> retired;
+    {
+      const std::scoped_lock lock(engine->mutex);
+      if (i >= engine->retired.size()) break;
+      retired = engine->retired[i].lock();
+    }
+    if (retired) work(*retired);
+  }
+  work(*engine->current());
   return left;
 }
 
 tinyzh_stats tinyzh_engine_get_stats(const tinyzh_engine* engine) {
-  const Stats s = engine->engine->stats();
+  const auto serving = engine->current();
+  const Stats s = serving->engine.stats();
   const auto percentiles = [](const Percentiles& p) { return tinyzh_percentiles{p.p50, p.p90, p.p99}; };
   tinyzh_stats stats = {};
   stats.running = s.running;
-  stats.waiting = engine->engine->waiting();
+  stats.waiting = serving->engine.waiting();
   stats.cache_bytes = s.pages * s.page_bytes;
   stats.cache_limit_bytes = s.pages_limit * s.page_bytes;
   stats.cache_kept_bytes = s.pages_kept * s.page_bytes;

@@ -35,7 +35,15 @@ struct tinyzh_session {
 
 // The engine, and what its requests have to tell whoever polls.
 struct tinyzh_engine {
+  // A model at work.  After a swap the old one stays until its last request has been told to be over.
+  struct Serving {
+    Serving(std::shared_ptr<tinyzh::Model> m, tinyzh::Vocabulary vocabulary, const tinyzh::EngineOptions& options)
+        : model(std::move(m)), engine(model, std::move(vocabulary), options) {}
+    const std::shared_ptr<tinyzh::Model> model;
+    tinyzh::Engine engine;
+  };
   struct Live {
+    std::shared_ptr<Serving> serving;
     std::shared_ptr<tinyzh::Request> request;
     void* user = nullptr;
     bool token_events = false;
@@ -46,20 +54,28 @@ struct tinyzh_engine {
     std::string text;
   };
 
+  std::shared_ptr<Serving> serve(std::shared_ptr<tinyzh::Model> model) const;
+  std::shared_ptr<Serving> current() const {
+    const std::scoped_lock lock(mutex);
+    return serving;
+  }
   void collect();                            // what is new becomes events, until there is one
-  bool collect(uint64_t id, Live& request);  // of one; true: it is over
+  bool collect(uint64_t id, Live& request);  // of one; true: it is over.  Nothing is lost when it throws
+  std::vector<uint64_t> everyone();          // all that live
+  void forget(uint64_t id);
 
-  std::shared_ptr<tinyzh::Model> model;
   std::shared_ptr<const tinyzh::Tokenizer> tokenizer;  // may be null
+  tinyzh::EngineOptions options;
   std::shared_ptr<tinyzh::Mailbox> mailbox = std::make_shared<tinyzh::Mailbox>();
-  std::unique_ptr<tinyzh::Engine> engine;
 
-  std::mutex mutex;  // guards what follows; held for moments only
+  mutable std::mutex mutex;  // guards what follows; held for moments only
+  std::shared_ptr<Serving> serving;
+  std::vector<std::weak_ptr<Serving>> retired;
   uint64_t last_id = 0;
   std::unordered_map<uint64_t, Live> live;
 
   // Of the thread that polls.
-  std::deque<uint64_t> pending;  // requests that have something to tell
+  std::vector<uint64_t> pending;  // requests that have something to tell, the next one last
   std::deque<Event> events;
   std::string text;  // of the event given last
 };

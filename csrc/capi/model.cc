@@ -14,6 +14,10 @@ ModelOptions options_of(const tinyzh_model_options* given) {
   ModelOptions options;
   options.threads = o.threads;
   if (o.isa) options.isa = o.isa;
+  if (o.allocator) {
+    require(o.allocator->allocate && o.allocator->release, "a function of allocator");
+    options.allocator = {o.allocator->allocate, o.allocator->release, o.allocator->user};
+  }
   switch (o.weights) {
     case TINYZH_AUTO: break;
     case TINYZH_FLOAT32: options.dtype = DType::float32; break;

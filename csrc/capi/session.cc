@@ -46,7 +46,7 @@ int32_t tinyzh_session_save(tinyzh_session* session, const char* path, tinyzh_er
   return guarded(error, [&] {
     require(session, "session");
     require(path, "path");
-    save_session(path, session->engine->model->fingerprint(), session->session.finished_tokens());
+    save_session(path, session->engine->current()->model->fingerprint(), session->session.finished_tokens());
   });
 }
 
@@ -56,8 +56,9 @@ int32_t tinyzh_session_load(tinyzh_engine* engine, const char* path, tinyzh_sess
     require(path, "path");
     require(session, "session");
     *session = nullptr;
-    std::vector<int32_t> tokens = load_session(path, engine->model->fingerprint());
-    engine->engine->check_tokens(tokens);
+    const auto serving = engine->current();
+    std::vector<int32_t> tokens = load_session(path, serving->model->fingerprint());
+    serving->engine.check_tokens(tokens);
     *session = made(std::move(tokens), engine);
   });
 }

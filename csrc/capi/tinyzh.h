@@ -85,12 +85,21 @@ typedef struct tinyzh_model tinyzh_model;
 
 typedef enum tinyzh_type { TINYZH_AUTO = 0, TINYZH_FLOAT32 = 1, TINYZH_FLOAT16 = 2, TINYZH_INT8 = 3, TINYZH_INT4 = 4 } tinyzh_type;
 
+/* Where large memory comes from: weights, keys and values, working memory; lists and strings come from operator new.
+ * Both functions are called from any thread, several at a time, and must not throw or call this library. */
+typedef struct tinyzh_allocator {
+  void* (*allocate)(void* user, size_t size, size_t alignment); /* NULL: there is no memory; alignment is 64 */
+  void (*release)(void* user, void* memory, size_t size);       /* of what allocate gave, with the same size */
+  void* user;
+} tinyzh_allocator;
+
 typedef struct tinyzh_model_options {
   size_t struct_size;
   int32_t weights;  /* a tinyzh_type: AUTO keeps the file's own; FLOAT32, INT8, INT4 */
   int32_t cache;    /* keys and values: AUTO (FLOAT32 with float32 weights, else FLOAT16), FLOAT32, FLOAT16, INT8 */
   int32_t threads;  /* of one computation, 1 to 256; 0: TINYZH_THREADS, else the physical cores */
   const char* isa;  /* NULL: TINYZH_ISA, else the best that works */
+  const tinyzh_allocator* allocator; /* for the model and its engines; copied; NULL: operator new */
 } tinyzh_model_options;
 
 typedef struct tinyzh_model_info {
@@ -173,6 +182,11 @@ TINYZH_API int32_t tinyzh_engine_create(tinyzh_model* model, const tinyzh_tokeni
 /* Cancels what runs and waits for the step under way, a few milliseconds.  No other call on the engine or its
  * sessions at the same time (a tinyzh_engine_step neither) or later, but tinyzh_session_destroy. */
 TINYZH_API void tinyzh_engine_destroy(tinyzh_engine* engine);
+
+/* From now on requests are for this model, which has the same vocabulary size; those that were submitted before end on
+ * the old one, whose threads and memory are there until the last event of the last of them was polled.  Sessions go on
+ * from their tokens.  Any thread, any time, but not at the same time as tinyzh_engine_step. */
+TINYZH_API int32_t tinyzh_model_swap(tinyzh_engine* engine, tinyzh_model* model, tinyzh_error* error);
 
 typedef struct tinyzh_bias {
   int32_t token;
@@ -281,7 +295,7 @@ typedef struct tinyzh_stats {
   uint64_t reserved[8];
 } tinyzh_stats;
 
-/* What the engine has done lately, as of its last step.  Any thread, any time. */
+/* What the engine has done lately with the model it has now, as of the last step.  Any thread, any time. */
 TINYZH_API tinyzh_stats tinyzh_engine_get_stats(const tinyzh_engine* engine);
 
 /* ---- sessions ------------------------------------------------------------------------------------------------ */

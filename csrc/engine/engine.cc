@@ -43,8 +43,8 @@ Engine::Engine(std::shared_ptr<Model> model, Vocabulary vocabulary, const Engine
       has_thread_(options.own_thread),
       log_(options.log),
       scheduler_(limits_of(options)),
-      forward_(model_->weights(), model_->kv_layout().type, model_->kernels(), model_->pool()),
-      pages_(model_->kv_layout().block_bytes(), kv_bytes_of(*model_, options)) {
+      forward_(model_->weights(), model_->kv_layout().type, model_->kernels(), model_->pool(), model_->allocator()),
+      pages_(model_->kv_layout().block_bytes(), kv_bytes_of(*model_, options), model_->allocator()) {
   if (vocabulary_.size() != 0 && vocabulary_.size() != model_->config().vocab_size)
     fail(Code::tokenizer, "the tokenizer has ", vocabulary_.size(), " pieces, the model's vocabulary ",
          model_->config().vocab_size);
@@ -453,7 +453,7 @@ void Engine::evaluate(std::span<const int32_t> ids,
   check_tokens(ids);
   if (ids.size() > static_cast<size_t>(config.seq_len))
     fail(Code::context_full, ids.size(), " tokens do not fit the model's context of ", config.seq_len);
-  KvCache cache(model_->kv_layout());
+  KvCache cache(model_->kv_layout(), model_->allocator());
   cache.reserve(ids.size());
   const auto vocab = static_cast<size_t>(config.vocab_size);
   std::vector<float> logits(std::min(ids.size(), Forward::kMaxRows) * vocab);

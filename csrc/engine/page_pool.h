@@ -39,7 +39,8 @@ class Page {
 // One thread at a time; outlives its pages.
 class PagePool {
  public:
-  PagePool(size_t page_bytes, size_t budget_bytes) : page_bytes_(page_bytes), limit_(budget_bytes / page_bytes) {}
+  PagePool(size_t page_bytes, size_t budget_bytes, const Allocator& allocator = Allocator::system())
+      : page_bytes_(page_bytes), limit_(budget_bytes / page_bytes), allocator_(allocator) {}
   PagePool(const PagePool&) = delete;
   PagePool& operator=(const PagePool&) = delete;
 
@@ -48,7 +49,7 @@ class PagePool {
     if (used_ == limit_) return {};
     if (free_.empty()) {
       free_.reserve(memory_.size() + 1);  // so that giving back cannot fail
-      memory_.emplace_back(page_bytes_, Fill::nothing);
+      memory_.emplace_back(page_bytes_, allocator_, Fill::nothing);
       free_.push_back(memory_.back().data());
     }
     ++used_;
@@ -66,6 +67,7 @@ class PagePool {
   friend class Page;
 
   const size_t page_bytes_, limit_;
+  const Allocator allocator_;
   size_t used_ = 0;
   std::vector<AlignedBuffer<std::byte>> memory_;
   std::vector<std::byte*> free_;  // the last one given back is the first to be taken: it may still be cached

@@ -31,7 +31,8 @@ struct ShiftedWindow {
 // Where pages come from: what is free, then what the cache of prefixes can do without.
 class Pages {
  public:
-  Pages(size_t page_bytes, size_t budget_bytes) : pool_(page_bytes, budget_bytes), prefixes_(kBlockPositions) {}
+  Pages(size_t page_bytes, size_t budget_bytes, const Allocator& allocator = Allocator::system())
+      : pool_(page_bytes, budget_bytes, allocator), prefixes_(kBlockPositions) {}
 
   Page take() {
     Page page = pool_.take();

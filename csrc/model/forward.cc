@@ -26,23 +26,25 @@ size_t units_per_block(const Matrix& m, size_t rows) {
 
 }  // namespace
 
-void Forward::Activation::resize(size_t rows, size_t width) {
+void Forward::Activation::resize(size_t rows, size_t width, const Allocator& allocator) {
   cols = width;
   stride = (width + kGroupColumns - 1) / kGroupColumns * kGroupColumns;
-  f32 = AlignedBuffer<float>(rows * cols);
-  q8 = AlignedBuffer<int8_t>(rows * stride);
-  sums = AlignedBuffer<float>(rows * stride / kGroupColumns);
-  scales = AlignedBuffer<float>(rows);
+  f32 = AlignedBuffer<float>(rows * cols, allocator);
+  q8 = AlignedBuffer<int8_t>(rows * stride, allocator);
+  sums = AlignedBuffer<float>(rows * stride / kGroupColumns, allocator);
+  scales = AlignedBuffer<float>(rows, allocator);
 }
 
-Forward::Forward(const Weights& weights, KvType kv_type, const Kernels& kernels, ThreadPool& pool)
+Forward::Forward(const Weights& weights, KvType kv_type, const Kernels& kernels, ThreadPool& pool,
+                 const Allocator& allocator)
     : w_(weights),
       kernels_(kernels),
       pool_(pool),
       layout_(weights.config, kv_type),
+      allocator_(allocator),
       rope_(weights.config),
       scores_(pool.threads()) {
-  for (size_t i = 0; i < pool.threads(); ++i) kv_scratch_.emplace_back(layout_.scratch_floats());
+  for (size_t i = 0; i < pool.threads(); ++i) kv_scratch_.emplace_back(layout_.scratch_floats(), allocator_);
 }
 
 void Forward::run(std::span<const Row> rows, float* logits, const Observer& observer) {
@@ -231,21 +233,21 @@ void Forward::reserve(std::span<const Row> rows) {
   rope_.reserve(positions);
   positions = kAttentionRows * ((positions + kBlockPositions - 1) / kBlockPositions * kBlockPositions);
   for (AlignedBuffer<float>& scores : scores_)
-    if (scores.size() < positions) scores = AlignedBuffer<float>(2 * positions);
+    if (scores.size() < positions) scores = AlignedBuffer<float>(2 * positions, allocator_);
   if (capacity_ >= rows.size()) return;
 
   const size_t B = rows.size() == 1 ? 1 : std::min(kMaxRows, std::max(rows.size(), 2 * capacity_));
   const size_t D = w_.config.dim, H = w_.config.hidden_dim, kv_dim = w_.config.kv_dim();
   built_rows_ = 0;  // the stages point into the old buffers
-  x_ = AlignedBuffer<float>(B * D);
-  y_ = AlignedBuffer<float>(B * D);
-  q_ = AlignedBuffer<float>(B * D);
-  k_ = AlignedBuffer<float>(B * kv_dim);
-  v_ = AlignedBuffer<float>(B * kv_dim);
-  up_ = AlignedBuffer<float>(B * H);
-  normed_.resize(B, D);
-  att_.resize(B, D);
-  gate_.resize(B, H);
+  x_ = AlignedBuffer<float>(B * D, allocator_);
+  y_ = AlignedBuffer<float>(B * D, allocator_);
+  q_ = AlignedBuffer<float>(B * D, allocator_);
+  k_ = AlignedBuffer<float>(B * kv_dim, allocator_);
+  v_ = AlignedBuffer<float>(B * kv_dim, allocator_);
+  up_ = AlignedBuffer<float>(B * H, allocator_);
+  normed_.resize(B, D, allocator_);
+  att_.resize(B, D, allocator_);
+  gate_.resize(B, H, allocator_);
   capacity_ = B;
 }
 

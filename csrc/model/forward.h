@@ -38,7 +38,8 @@ class Forward {
  public:
   static constexpr size_t kMaxRows = 256;  // rows of one pass
 
-  Forward(const Weights& weights, KvType kv_type, const Kernels& kernels, ThreadPool& pool);
+  Forward(const Weights& weights, KvType kv_type, const Kernels& kernels, ThreadPool& pool,
+          const Allocator& allocator = Allocator::system());
   Forward(const Forward&) = delete;  // the stages point into it
   Forward& operator=(const Forward&) = delete;
 
@@ -61,7 +62,7 @@ class Forward {
     size_t cols = 0, stride = 0;
     float* row(size_t b) { return f32.data() + b * cols; }
     Q8Rows quantised() const { return {q8.data(), sums.data(), scales.data(), stride}; }
-    void resize(size_t rows, size_t width);
+    void resize(size_t rows, size_t width, const Allocator& allocator);
   };
   struct Product {  // out[b] = matrix * in[b]
     const Matrix* matrix;
@@ -90,6 +91,7 @@ class Forward {
   const Kernels& kernels_;
   ThreadPool& pool_;
   KvLayout layout_;
+  const Allocator allocator_;
   RopeTable rope_;
   size_t capacity_ = 0;          // rows the buffers hold
   std::span<const Row> rows_;    // of the current pass

@@ -45,12 +45,13 @@ struct KvLayout {
 // Blocks of one sequence that grow with it and are its own.
 class KvCache {
  public:
-  explicit KvCache(const KvLayout& layout) : layout_(layout) {}
+  explicit KvCache(const KvLayout& layout, const Allocator& allocator = Allocator::system())
+      : layout_(layout), allocator_(allocator) {}
 
   // Makes room for positions 0 ... positions - 1; throws std::bad_alloc.
   void reserve(size_t positions) {
     while (table_.size() * kBlockPositions < positions) {
-      blocks_.emplace_back(layout_.block_bytes(), Fill::nothing);
+      blocks_.emplace_back(layout_.block_bytes(), allocator_, Fill::nothing);
       table_.push_back(blocks_.back().data());
     }
   }
@@ -59,6 +60,7 @@ class KvCache {
 
  private:
   KvLayout layout_;
+  Allocator allocator_;
   std::vector<AlignedBuffer<std::byte>> blocks_;
   std::vector<std::byte*> table_;
 };

@@ -31,13 +31,16 @@ int choose_threads(int asked) {
 }  // namespace
 
 Model::Model(const std::string& path, const ModelOptions& options)
-    : kernels_(&choose_kernels(options.isa)), pool_(choose_threads(options.threads)) {
+    : kernels_(&choose_kernels(options.isa)), allocator_(options.allocator), pool_(choose_threads(options.threads)) {
   file_.emplace(path);
   load(options, file_->bytes(), path);
 }
 
 Model::Model(std::span<const std::byte> bytes, const ModelOptions& options)
-    : kernels_(&choose_kernels(options.isa)), pool_(choose_threads(options.threads)), memory_(bytes.size()) {
+    : kernels_(&choose_kernels(options.isa)),
+      allocator_(options.allocator),
+      pool_(choose_threads(options.threads)),
+      memory_(bytes.size(), allocator_) {
   if (!bytes.empty()) std::memcpy(memory_.data(), bytes.data(), bytes.size());
   load(options, memory_, "the bytes given");
 }
@@ -47,7 +50,7 @@ void Model::load(const ModelOptions& options, std::span<const std::byte> bytes, 
   checkpoint_ = parse_checkpoint(bytes, name);
   const DType dtype = options.dtype.value_or(own_dtype(checkpoint_));
   kv_type_ = options.kv_type.value_or(dtype == DType::float32 ? KvType::float32 : KvType::float16);
-  weights_.emplace(checkpoint_, dtype, *kernels_, pool_, options.progress);
+  weights_.emplace(checkpoint_, dtype, *kernels_, pool_, options.progress, allocator_);
 }
 
 uint64_t Model::fingerprint() const {

@@ -24,6 +24,7 @@ struct ModelOptions {
   std::string isa;             // empty: TINYZH_ISA, else the best that works
   std::optional<KvType> kv_type = std::nullopt;  // none: float32 with float32 weights, else float16
   std::function<void(size_t, size_t)> progress = {};  // told of the matrices quantised, as by Weights
+  Allocator allocator = Allocator::system();  // for the model and its engine, as long as they live
 };
 
 class Model {
@@ -40,6 +41,7 @@ class Model {
   const Weights& weights() const { return *weights_; }
   const Kernels& kernels() const { return *kernels_; }
   ThreadPool& pool() { return pool_; }
+  const Allocator& allocator() const { return allocator_; }
   KvLayout kv_layout() const { return {config(), kv_type_}; }
   size_t file_bytes() const;
   // Of the shape and of samples all over the file: other weights, another number.
@@ -52,6 +54,7 @@ class Model {
   void load(const ModelOptions& options, std::span<const std::byte> bytes, std::string_view name);
 
   const Kernels* kernels_;
+  const Allocator allocator_;
   KvType kv_type_ = KvType::float32;
   ThreadPool pool_;
   std::optional<MappedFile> file_;

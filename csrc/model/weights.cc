@@ -52,7 +52,7 @@ void Matrix::row(size_t index, float* out) const {
 }
 
 Weights::Weights(const Checkpoint& checkpoint, DType type, const Kernels& kernels, ThreadPool& pool,
-                 const std::function<void(size_t, size_t)>& progress)
+                 const std::function<void(size_t, size_t)>& progress, const Allocator& allocator)
     : config(checkpoint.config), dtype(type), group_size(type == DType::int8 ? checkpoint.group_size : 0),
       layers(static_cast<size_t>(checkpoint.config.n_layers)) {
   if (checkpoint.packing != Packing::none && checkpoint.packing != packing_of(dtype))
@@ -105,19 +105,19 @@ Weights::Weights(const Checkpoint& checkpoint, DType type, const Kernels& kernel
     const size_t rows = job.target->rows, cols = job.target->cols;
     try {
       if (dtype == DType::float32) {
-        dequantised_[i] = AlignedBuffer<float>(rows * cols);
+        dequantised_[i] = AlignedBuffer<float>(rows * cols, allocator);
         dequantise_groups({from.q8(job.layer), rows * cols}, from.group_size, from.scales(job.layer), dequantised_[i].data());
         job.target->f32 = dequantised_[i].data();
       } else if (from.quantised && dtype == DType::int4) {
         std::vector<float> wide(rows * cols);
         dequantise_groups({from.q8(job.layer), rows * cols}, from.group_size, from.scales(job.layer), wide.data());
-        job.target->q4 = Q4Matrix::quantise(rows, cols, wide.data(), kernels);
+        job.target->q4 = Q4Matrix::quantise(rows, cols, wide.data(), kernels, allocator);
       } else if (from.quantised) {
-        job.target->q8 = Q8Matrix::pack(rows, cols, from.group_size, from.q8(job.layer), from.scales(job.layer));
+        job.target->q8 = Q8Matrix::pack(rows, cols, from.group_size, from.q8(job.layer), from.scales(job.layer), allocator);
       } else if (dtype == DType::int8) {
-        job.target->q8 = Q8Matrix::quantise_rows(rows, cols, from.f32(job.layer), kernels);
+        job.target->q8 = Q8Matrix::quantise_rows(rows, cols, from.f32(job.layer), kernels, allocator);
       } else {
-        job.target->q4 = Q4Matrix::quantise(rows, cols, from.f32(job.layer), kernels);
+        job.target->q4 = Q4Matrix::quantise(rows, cols, from.f32(job.layer), kernels, allocator);
       }
     } catch (const Error& error) {
       errors[i] = std::make_exception_ptr(

@@ -51,7 +51,7 @@ class Weights {
   // file); the bytes must stay.  Quantising and packing run on the pool; now and then, on the caller's thread,
   // progress(done, total) is told the matrices done, and stops the work by throwing.
   Weights(const Checkpoint& checkpoint, DType dtype, const Kernels& kernels, ThreadPool& pool,
-          const std::function<void(size_t, size_t)>& progress = {});
+          const std::function<void(size_t, size_t)>& progress = {}, const Allocator& allocator = Allocator::system());
 
   Config config;
   DType dtype;

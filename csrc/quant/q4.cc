@@ -9,11 +9,12 @@
 
 namespace tinyzh {
 
-Q4Matrix Q4Matrix::quantise(size_t rows, size_t cols, const float* weights, const Kernels& kernels) {
+Q4Matrix Q4Matrix::quantise(size_t rows, size_t cols, const float* weights, const Kernels& kernels,
+                            const Allocator& allocator) {
   Q4Matrix matrix;
   matrix.rows_ = rows;
   matrix.cols_ = cols;
-  matrix.owned_ = AlignedBuffer<Q4Group>(matrix.panels() * matrix.groups());
+  matrix.owned_ = AlignedBuffer<Q4Group>(matrix.panels() * matrix.groups(), allocator);
   matrix.groups_ = matrix.owned_.data();
   for (size_t row = 0; row < rows; ++row) {
     const size_t lane = row % kPanelRows;

@@ -21,7 +21,8 @@ class Q4Matrix {
   Q4Matrix() = default;
   // Rounds each group to the scale and zero, out of a few candidates, with the least squared error.  Throws
   // Error(Code::checkpoint) when a weight is not a finite number or beyond what fp16 scales can hold.
-  static Q4Matrix quantise(size_t rows, size_t cols, const float* weights, const Kernels& kernels);
+  static Q4Matrix quantise(size_t rows, size_t cols, const float* weights, const Kernels& kernels,
+                           const Allocator& allocator = Allocator::system());
 
   // The same matrix where it lies in a file: bytes() of an equal matrix, aligned to 64 bytes, which must
   // stay.  Throws Error(Code::checkpoint) when their number is another.

@@ -14,10 +14,11 @@ constexpr size_t kVector = 4 * kPanelRows;  // bytes of a quad of all rows of a 
 
 }  // namespace
 
-Q8Matrix::Q8Matrix(size_t rows, size_t cols, size_t group_size) : rows_(rows), cols_(cols) {
+Q8Matrix::Q8Matrix(size_t rows, size_t cols, size_t group_size, const Allocator& allocator)
+    : rows_(rows), cols_(cols) {
   lay_out(group_size);
-  own_values_ = AlignedBuffer<int8_t>(value_count_);
-  own_scales_ = AlignedBuffer<float>(scale_count_);
+  own_values_ = AlignedBuffer<int8_t>(value_count_, allocator);
+  own_scales_ = AlignedBuffer<float>(scale_count_, allocator);
   values_ = own_values_.data();
   scales_ = own_scales_.data();
 }
@@ -102,8 +103,8 @@ void Q8Matrix::set_row(size_t row, const int8_t* values, const float* segment_sc
 }
 
 Q8Matrix Q8Matrix::pack(size_t rows, size_t cols, size_t group_size, const int8_t* values,
-                        const std::byte* unaligned_scales) {
-  Q8Matrix matrix(rows, cols, group_size);
+                        const std::byte* unaligned_scales, const Allocator& allocator) {
+  Q8Matrix matrix(rows, cols, group_size, allocator);
   std::vector<float> scales;
   for (size_t row = 0; row < rows; ++row) {
     const size_t first = row * cols / group_size, last = ((row + 1) * cols - 1) / group_size;
@@ -114,8 +115,9 @@ Q8Matrix Q8Matrix::pack(size_t rows, size_t cols, size_t group_size, const int8_
   return matrix;
 }
 
-Q8Matrix Q8Matrix::quantise_rows(size_t rows, size_t cols, const float* weights, const Kernels& kernels) {
-  Q8Matrix matrix(rows, cols, cols);
+Q8Matrix Q8Matrix::quantise_rows(size_t rows, size_t cols, const float* weights, const Kernels& kernels,
+                                 const Allocator& allocator) {
+  Q8Matrix matrix(rows, cols, cols, allocator);
   std::vector<int8_t> q((cols + kGroupColumns - 1) / kGroupColumns * kGroupColumns);
   std::vector<float> sums(q.size() / kGroupColumns);
   for (size_t row = 0; row < rows; ++row) {

@@ -31,14 +31,15 @@ class Q8Matrix {
 
   Q8Matrix() = default;
   // An empty matrix with its layout; rows * cols must be a multiple of group_size.
-  Q8Matrix(size_t rows, size_t cols, size_t group_size);
+  Q8Matrix(size_t rows, size_t cols, size_t group_size, const Allocator& allocator = Allocator::system());
 
   // values (rows, cols), scales (rows * cols / group_size), as in a v2 checkpoint.
   static Q8Matrix pack(size_t rows, size_t cols, size_t group_size, const int8_t* values,
-                       const std::byte* unaligned_scales);
+                       const std::byte* unaligned_scales, const Allocator& allocator = Allocator::system());
   // One scale a row: max|w| / 127, values rounded half to even.  Throws Error(Code::checkpoint) when a
   // weight is not a finite number.
-  static Q8Matrix quantise_rows(size_t rows, size_t cols, const float* weights, const Kernels& kernels);
+  static Q8Matrix quantise_rows(size_t rows, size_t cols, const float* weights, const Kernels& kernels,
+                                const Allocator& allocator = Allocator::system());
 
   // The same matrix where it lies in a file: values, then scales, as packed() of an equal matrix, aligned
   // to 64 bytes, which must stay.  Throws Error(Code::checkpoint) when there are too few or too many.

@@ -56,10 +56,10 @@ class Postman:
         while not self._closed:
             self._wake(self.mailbox.take(1e6))
 
-    def _wake(self, keys: list[int]) -> None:
+    def _wake(self, keys: list[int] | None) -> None:
         """In a call of its own, so that nothing is held while the thread waits."""
         events = defaultdict(list)
-        for key in keys:
+        for key in list(self._readers) if keys is None else keys:
             for loop, reader in list(self._readers.get(key, ())):
                 event = reader()
                 if event is not None:

@@ -26,7 +26,7 @@ TEST_CASE("aligned: aligned, zeroed, of the size asked for") {
 }
 
 TEST_CASE("aligned: not filled, when that is not wanted") {
-  AlignedBuffer<uint64_t> buffer(5000, Fill::nothing);
+  AlignedBuffer<uint64_t> buffer(5000, Allocator::system(), Fill::nothing);
   CHECK(reinterpret_cast<uintptr_t>(buffer.data()) % 64 == 0);
   buffer[4999] = 1;
   CHECK(buffer.bytes() == 40000);

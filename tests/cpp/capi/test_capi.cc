@@ -6,8 +6,10 @@
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <new>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "capi/tinyzh.h"
@@ -413,4 +415,170 @@ TEST_CASE("capi: many threads submit and cancel while one polls") {
   for (std::thread& thread : threads) thread.join();
   CHECK(submitted == 200);
   CHECK(stories.size() == 200);
+}
+
+namespace {
+
+// Counts what is out, and refuses from the nth on.
+struct Counted {
+  std::atomic<size_t> bytes{0}, calls{0}, refuse_from{SIZE_MAX};
+  std::atomic<bool> aligned{true};
+  tinyzh_allocator allocator() {
+    return {[](void* user, size_t size, size_t alignment) -> void* {
+              auto& self = *static_cast<Counted*>(user);
+              if (self.calls++ >= self.refuse_from) return nullptr;
+              if (alignment != 64) self.aligned = false;
+              self.bytes += size;
+              return ::operator new(size, std::align_val_t{alignment});
+            },
+            [](void* user, void* memory, size_t size) {
+              static_cast<Counted*>(user)->bytes -= size;
+              ::operator delete(memory, std::align_val_t{64});
+            },
+            this};
+  }
+};
+
+}  // namespace
+
+TEST_CASE("capi: large memory comes from the caller's allocator and goes back to it") {
+  Counted counted;
+  const tinyzh_allocator allocator = counted.allocator();
+  tinyzh_model_options options = tinyzh_model_options_default();
+  options.allocator = &allocator;
+  options.weights = TINYZH_INT8;
+  tinyzh_model* model;
+  tinyzh_error error;
+  REQUIRE(tinyzh_model_open_memory(checkpoint().data(), checkpoint().size(), &options, &model, &error) == TINYZH_OK);
+  const tinyzh_model_info info = tinyzh_model_get_info(model);
+  CHECK(counted.bytes == info.file_bytes + info.weight_bytes);
+  tinyzh_engine* engine;
+  REQUIRE(tinyzh_engine_create(model, nullptr, nullptr, &engine, &error) == TINYZH_OK);
+  const tinyzh_sampling sampling = hot(1);
+  const std::vector<int32_t> ids = {1, 5};
+  const size_t before = counted.bytes;
+  submit(engine, asked(sampling, ids));
+  listen(engine, 1);
+  CHECK(counted.bytes >= before + info.cache_page_bytes);
+  CHECK(counted.aligned);
+  tinyzh_engine_destroy(engine);
+  tinyzh_model_close(model);
+  CHECK(counted.bytes == 0);
+
+  tinyzh_allocator half = allocator;
+  half.release = nullptr;
+  options.allocator = &half;
+  CHECK(tinyzh_model_open_memory(checkpoint().data(), checkpoint().size(), &options, &model, &error) == TINYZH_INVALID_ARGUMENT);
+  CHECK(std::string(error.message).find("allocator") != std::string::npos);
+}
+
+TEST_CASE("capi: an allocator that has nothing left, at any moment") {
+  const tinyzh_sampling sampling = hot(1);
+  const std::vector<int32_t> ids = {1, 5};
+  std::map<int32_t, size_t> seen;
+  bool more = true;
+  for (size_t moment = 0; more; ++moment) {
+    CAPTURE(moment);
+    Counted counted;
+    counted.refuse_from = moment;
+    const tinyzh_allocator allocator = counted.allocator();
+    tinyzh_model_options options = tinyzh_model_options_default();
+    options.allocator = &allocator;
+    options.weights = TINYZH_INT8;
+    options.threads = 2;
+    tinyzh_error error;
+    tinyzh_model* model = nullptr;
+    int32_t code = tinyzh_model_open_memory(checkpoint().data(), checkpoint().size(), &options, &model, &error);
+    tinyzh_engine* engine = nullptr;
+    if (code == TINYZH_OK) code = tinyzh_engine_create(model, nullptr, nullptr, &engine, &error);
+    if (code == TINYZH_OK) {
+      for (int i = 0; i < 3; ++i) submit(engine, asked(sampling, ids));
+      for (const auto& [id, story] : listen(engine, 3)) code = std::max(code, story.code);
+      counted.refuse_from = SIZE_MAX;  // there is some again
+      submit(engine, asked(sampling, ids));
+      CHECK(listen(engine, 1).begin()->second.code == TINYZH_OK);
+    }
+    CHECK((code == TINYZH_OK || code == TINYZH_OUT_OF_MEMORY));
+    more = code != TINYZH_OK;
+    ++seen[code];
+    tinyzh_engine_destroy(engine);
+    tinyzh_model_close(model);
+    CHECK(counted.bytes == 0);
+  }
+  CHECK(seen[TINYZH_OUT_OF_MEMORY] > 30);
+  CHECK(seen[TINYZH_OK] == 1);
+}
+
+TEST_CASE("capi: a model is swapped while stories are told") {
+  const std::vector<std::byte> other = make_checkpoint(kSmallConfig, Format::v0, 0, 8).bytes;
+  const tinyzh_sampling sampling = hot(2);
+  const std::vector<int32_t> ids = {1, 5};
+  tinyzh_error error;
+  const auto alone = [&](const std::vector<std::byte>& bytes) {
+    Opened o;
+    tinyzh_model* model;
+    REQUIRE(tinyzh_model_open_memory(bytes.data(), bytes.size(), nullptr, &model, &error) == TINYZH_OK);
+    REQUIRE(tinyzh_model_swap(o.engine, model, &error) == TINYZH_OK);
+    submit(o.engine, asked(sampling, ids));
+    std::vector<int32_t> tokens = listen(o.engine, 1).begin()->second.tokens;
+    tinyzh_engine_destroy(std::exchange(o.engine, nullptr));
+    tinyzh_model_close(model);
+    return tokens;
+  };
+  const std::vector<int32_t> before = alone(checkpoint()), after = alone(other);
+  REQUIRE(before != after);
+  for (int32_t own_thread : {1, 0}) {
+    CAPTURE(own_thread);
+    Counted counted;
+    const tinyzh_allocator allocator = counted.allocator();
+    tinyzh_model_options options = tinyzh_model_options_default();
+    options.allocator = &allocator;
+    Opened o(own_thread, 2);
+    tinyzh_model *first, *second;
+    REQUIRE(tinyzh_model_open_memory(checkpoint().data(), checkpoint().size(), &options, &first, &error) == TINYZH_OK);
+    REQUIRE(tinyzh_model_open_memory(other.data(), other.size(), nullptr, &second, &error) == TINYZH_OK);
+    REQUIRE(tinyzh_model_swap(o.engine, first, &error) == TINYZH_OK);
+    tinyzh_model_close(first);  // the engine has it
+    tinyzh_session* session;
+    REQUIRE(tinyzh_session_create(o.engine, &session, &error) == TINYZH_OK);
+    std::map<uint64_t, const std::vector<int32_t>*> expected;
+    uint64_t id;
+    for (int i = 0; i < 5; ++i) {  // some run, some wait
+      submit(o.engine, asked(sampling, ids), &id);
+      expected[id] = &before;
+    }
+    tinyzh_request said = asked(sampling, ids);
+    said.session = session;
+    said.max_new_tokens = 3;
+    submit(o.engine, said, &id);
+    REQUIRE(tinyzh_model_swap(o.engine, second, &error) == TINYZH_OK);
+    for (int i = 0; i < 5; ++i) {
+      uint64_t later;
+      submit(o.engine, asked(sampling, ids), &later);
+      expected[later] = &after;
+    }
+    CHECK(counted.bytes > 0);
+    const auto stories = listen(o.engine, 11, own_thread == 0);
+    for (const auto& [which, tokens] : expected) CHECK(stories.at(which).tokens == *tokens);
+    CHECK(stories.at(id).tokens.size() == 3);
+    CHECK(counted.bytes == 0);  // nothing of the old model is left
+
+    said.id_count = 0;  // the session goes on
+    submit(o.engine, said, &id);
+    CHECK(listen(o.engine, 1, own_thread == 0).at(id).tokens.size() == 3);
+    size_t count;
+    CHECK(tinyzh_session_tokens(session, nullptr, 0, &count, &error) == TINYZH_OK);
+    CHECK(count == 2 + 3 + 3);
+    tinyzh_session_destroy(session);
+
+    Config larger = kSmallConfig;
+    larger.vocab_size = 30;
+    const std::vector<std::byte> unlike = make_checkpoint(larger, Format::v0, 0, 8).bytes;
+    REQUIRE(tinyzh_model_open_memory(unlike.data(), unlike.size(), nullptr, &first, &error) == TINYZH_OK);
+    CHECK(tinyzh_model_swap(o.engine, first, &error) == TINYZH_TOKENIZER);
+    tinyzh_model_close(first);
+    CHECK(tinyzh_model_swap(o.engine, nullptr, &error) == TINYZH_INVALID_ARGUMENT);
+    tinyzh_engine_destroy(std::exchange(o.engine, nullptr));
+    tinyzh_model_close(second);
+  }
 }

@@ -15,10 +15,16 @@
 
 #include <cstdlib>
 #include <limits>
+#include <map>
 #include <new>
+#include <string>
+#include <utility>
 #include <vector>
 
+#include "capi/handles.h"
+#include "capi/tinyzh.h"
 #include "engine/small_engine.h"
+#include "io/make_checkpoint.h"
 
 using namespace tinyzh;
 using namespace tinyzh::testing;
@@ -72,6 +78,36 @@ std::vector<RequestOptions> crowd() {
   all[4].overflow = Overflow::shift;
   all[4].max_new_tokens = 60;
   return all;
+}
+
+// Memory is short within its calls, and nowhere else.
+class Scarcity {
+ public:
+  Scarcity(size_t moment, size_t failures) : left_(moment) { failures_left = failures; }
+  template <class F>
+  auto operator()(const F& f) {
+    allocations_left = left_;
+    const auto result = f();
+    left_ = std::exchange(allocations_left, kEnough);
+    return result;
+  }
+
+ private:
+  size_t left_;
+};
+
+std::vector<int32_t> tokens_alone(tinyzh_model& model, const std::vector<int32_t>& ids, const tinyzh_sampling& sampling) {
+  Engine engine(model.model, Vocabulary(), EngineOptions{});
+  RequestOptions options;
+  options.prompt = ids;
+  options.sampling.temperature = sampling.temperature;
+  options.sampling.top_p = sampling.top_p;
+  options.sampling.seed = sampling.seed;
+  options.max_new_tokens = 20;
+  options.end_tokens = {1, 2};
+  const auto request = engine.submit(options);
+  wait_for_end(*request);
+  return request->tokens();
 }
 
 // On the engine's thread.
@@ -142,6 +178,83 @@ TEST_CASE("no memory: whichever allocation of the engine fails, requests end, pa
   }
   CHECK(moments > 50);
   CHECK(errors > moments);
+}
+
+TEST_CASE("no memory: whichever allocation fails, calls of the C library return a code, and no event is lost") {
+  const std::vector<std::byte> bytes = make_checkpoint(kSmallConfig, Format::v0, 0, 7).bytes;
+  tinyzh_sampling sampling = tinyzh_sampling_default();
+  sampling.temperature = 2.5f;
+  const std::vector<int32_t> ids = {1, 5};
+  std::vector<int32_t> expected;
+  std::map<std::string, size_t> refused;
+  bool more = true;
+  for (size_t moment = 0; more; moment += 1 + moment / 60) {
+    CAPTURE(moment);
+    Scarcity scarce(moment, 1 + moment % 3);
+    tinyzh_error error;
+    const auto call = [&](const char* name, const auto& function) {  // once it fails, a second time, or a third
+      int32_t code;
+      while ((code = scarce(function)) == TINYZH_OUT_OF_MEMORY) ++refused[name];
+      CAPTURE(std::string(error.message));
+      REQUIRE(code == TINYZH_OK);
+    };
+    tinyzh_model* model;
+    tinyzh_model_options options = tinyzh_model_options_default();
+    options.threads = 1;
+    call("open", [&] { return tinyzh_model_open_memory(bytes.data(), bytes.size(), &options, &model, &error); });
+    tinyzh_engine_options engine_options = tinyzh_engine_options_default();
+    engine_options.own_thread = 0;
+    tinyzh_engine* engine;
+    call("create", [&] { return tinyzh_engine_create(model, nullptr, &engine_options, &engine, &error); });
+    tinyzh_session* session;
+    call("session", [&] { return tinyzh_session_create(engine, &session, &error); });
+    tinyzh_request request = tinyzh_request_default();
+    request.ids = ids.data();
+    request.id_count = ids.size();
+    request.sampling = &sampling;
+    request.token_events = 1;
+    request.max_new_tokens = 20;
+    std::map<uint64_t, std::vector<int32_t>> tokens;
+    std::map<uint64_t, int32_t> ends;
+    uint64_t id;
+    for (int i = 0; i < 3; ++i) {
+      request.session = i == 0 ? session : nullptr;
+      call("submit", [&] { return tinyzh_engine_submit(engine, &request, &id, &error); });
+      ends[id] = 0;
+    }
+    const auto poll = [&] {
+      tinyzh_event event;
+      while (scarce([&] { return tinyzh_engine_poll(engine, &event); })) {
+        if (event.type == TINYZH_EVENT_TOKEN) tokens[event.request].push_back(event.token);
+        if (event.type < TINYZH_EVENT_FINISHED) continue;
+        CHECK(std::exchange(ends[event.request], event.type) == 0);
+        if (event.type != TINYZH_EVENT_FAILED) continue;
+        CHECK(event.code == TINYZH_OUT_OF_MEMORY);
+        ++refused["event"];
+      }
+    };
+    size_t rounds = 0;
+    while (scarce([&] { return tinyzh_engine_step(engine, 0); }) > 0) {
+      REQUIRE(++rounds < 100000);
+      poll();
+    }
+    for (int i = 0; i < 4; ++i) poll();  // what one had no memory for comes with the next
+    more = std::exchange(failed, false);
+    CHECK(ends.size() == 3);
+    if (expected.empty()) expected = tokens_alone(*model, ids, sampling);
+    for (const auto& [which, type] : ends) {
+      CHECK(type != 0);
+      if (type == TINYZH_EVENT_FINISHED) CHECK(tokens[which] == expected);
+    }
+    CHECK(tinyzh_engine_get_stats(engine).running == 0);
+    tinyzh_session_destroy(session);
+    tinyzh_engine_destroy(engine);
+    tinyzh_model_close(model);
+  }
+  for (const char* name : {"open", "create", "session", "submit", "event"}) {
+    CAPTURE(std::string(name));
+    CHECK(refused[name] > 0);
+  }
 }
 
 TEST_CASE("no memory: a request that cannot be submitted takes no place in the queue") {
