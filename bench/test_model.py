@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -50,6 +51,60 @@ def test_prefill_255(benchmark: Any, model: tinyzh.Model) -> None:
 
     benchmark.pedantic(prefill, rounds=5, warmup_rounds=1)
     benchmark.extra_info["tokens_per_second"] = len(PROMPT) / benchmark.stats.stats.median
+
+
+@pytest.mark.parametrize("streams", [1, 4, 16, 64])
+def test_decode_streams(benchmark: Any, streams: int) -> None:
+    """Stories side by side, greedy, through the engine."""
+    path = random_checkpoint(STORY_93M)
+    with tinyzh.Model(path, tokenizer=False, dtype="int8", kv_dtype="int8", threads=2) as model:
+
+        def decode() -> None:
+            settings = {"temperature": 0, "max_new_tokens": TOKENS, "min_new_tokens": TOKENS}
+            stories = [model.generate([1, 5 + i], **settings) for i in range(streams)]
+            for story in stories:
+                story.wait()
+
+        benchmark.pedantic(decode, rounds=5, warmup_rounds=1)
+        info = benchmark.extra_info
+        info["tokens_per_second"] = streams * TOKENS / benchmark.stats.stats.median
+
+
+@pytest.mark.parametrize("position", [50, 200, 400, 700])
+@pytest.mark.parametrize("kv_dtype", ["float16", "int8"])
+def test_decode_context(benchmark: Any, kv_dtype: str, position: int) -> None:
+    """A token's cost against its position: one stream, one thread; the prompt is not counted."""
+    path = random_checkpoint(STORY_93M)
+    with tinyzh.Model(path, tokenizer=False, dtype="int8", kv_dtype=kv_dtype, threads=1) as model:
+        prompt = [1 + i % 2000 for i in range(position - TOKENS // 2)]
+
+        rates = []
+
+        def decode() -> None:
+            settings = {"temperature": 0, "max_new_tokens": TOKENS, "min_new_tokens": TOKENS}
+            story = model.generate(prompt, **settings)
+            story.wait()
+            rates.append(story.stats.tokens_per_second or 0.0)
+
+        benchmark.pedantic(decode, rounds=5, warmup_rounds=1)
+        benchmark.extra_info["milliseconds_per_token"] = 1e3 / statistics.median(rates)
+
+
+@pytest.mark.parametrize("kv_dtype", ["float16", "int8"])
+def test_memory_of_sessions(benchmark: Any, kv_dtype: str) -> None:
+    """Open sessions of 100 tokens each: bytes of keys and values, of one."""
+    path = random_checkpoint(STORY_93M)
+    count = 20
+    settings: dict[str, Any] = {"dtype": "int8", "kv_dtype": kv_dtype, "kv_cache": "1GiB"}
+    with tinyzh.Model(path, tokenizer=False, **settings) as model:
+
+        def open_all() -> None:
+            for i in range(count):
+                session = model.session(ids=[1, *((7 * i + j) % 2900 + 3 for j in range(50))])
+                session.say(max_new_tokens=49, min_new_tokens=49).wait()
+
+        benchmark.pedantic(open_all, rounds=1)
+        benchmark.extra_info["bytes_per_session"] = model.memory()["kv_cache_used"] / count
 
 
 def test_start_built_in(benchmark: Any) -> None:

@@ -155,7 +155,8 @@ class LlamaServer:
                     break
             time.sleep(0.2)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=None)
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            timeout=aiohttp.ClientTimeout(total=None),
         )
 
     async def tell(self, prompt: list[int], on_piece: Callable[[], None]) -> int:

@@ -145,8 +145,9 @@ struct Generic {
   }
 
   static float quantise_row(int8_t* q, float* sums, const float* x, size_t n) {
-    float largest = 0;
-    each8(n, [&](size_t i, size_t m) { largest = Lanes::abs_max(load(x + i, m), largest); });
+    Lanes most = Lanes::splat(0);
+    each8(n, [&](size_t i, size_t m) { most = Lanes::abs_max(load(x + i, m), most); });
+    const float largest = Lanes::largest_bits(most);
     // Below this the reciprocal would overflow; such a row is nothing but zeros for the model.
     constexpr float kSmallest = 1e-35f;
     const bool zero = largest < kSmallest;
@@ -191,15 +192,14 @@ struct Generic {
   }
 
   static bool quantise_q4(uint8_t* q, uint16_t* scale, uint8_t* zero, const float* w) {
-    float largest = 0;
-    Lanes low = Lanes::splat(0), high = Lanes::splat(0);  // zero is inside the range, so that it has a code
+    Lanes most = Lanes::splat(0), low = Lanes::splat(0), high = Lanes::splat(0);  // zero is inside the range, so that it has a code
     for (size_t i = 0; i < kGroupColumns; i += 8) {
       const Lanes x = Lanes::load(w + i);
-      largest = Lanes::abs_max(x, largest);
+      most = Lanes::abs_max(x, most);
       low = min(x, low);
       high = max(x, high);
     }
-    if (!(largest < kHalfMax)) return false;  // nor is a NaN
+    if (!(Lanes::largest_bits(most) < kHalfMax)) return false;  // nor is a NaN
     const float lo = 0.0f - maximum(Lanes::splat(0) - low), hi = maximum(high);
     // The ends of the range are drawn in, each by itself: a few clipped weights cost less than coarse steps.
     constexpr float kEnds[] = {1.0f, 0.9f, 0.8f};
@@ -287,8 +287,11 @@ struct Generic {
   // Scores to p = exp(score - largest), times the scale of the value (int8); the sum of p without that scale.
   template <class T>
   static inline float softmax(float* scores, const AttentionHead& head, size_t positions) {
-    float largest = -__builtin_inff();
-    for (size_t i = 0; i < positions; ++i) largest = scores[i] > largest ? scores[i] : largest;
+    Lanes most = Lanes::splat(-__builtin_inff());
+    size_t whole = 0;
+    for (; whole + 8 <= positions; whole += 8) most = max(Lanes::load(scores + whole), most);
+    float largest = maximum(most);
+    for (size_t i = whole; i < positions; ++i) largest = scores[i] > largest ? scores[i] : largest;
     Lanes total = Lanes::splat(0);
     each8(positions, [&](size_t i, size_t m) {
       const Lanes p = exp(load(scores + i, m) - Lanes::splat(largest));

@@ -44,12 +44,15 @@ struct Lanes {
     const __m256i n = _mm256_add_epi32(_mm256_castps_si256(t.v), _mm256_set1_epi32(127));
     return {_mm256_castsi256_ps(_mm256_slli_epi32(n, 23))};
   }
-  static float abs_max(Lanes a, float so_far) {
-    __m256i m = _mm256_and_si256(_mm256_castps_si256(a.v), _mm256_set1_epi32(0x7fffffff));
+  static Lanes abs_max(Lanes a, Lanes so_far) {
+    const __m256i m = _mm256_and_si256(_mm256_castps_si256(a.v), _mm256_set1_epi32(0x7fffffff));
+    return {_mm256_castsi256_ps(_mm256_max_epi32(m, _mm256_castps_si256(so_far.v)))};
+  }
+  static float largest_bits(Lanes a) {
+    const __m256i m = _mm256_castps_si256(a.v);
     __m128i h = _mm_max_epi32(_mm256_castsi256_si128(m), _mm256_extracti128_si256(m, 1));
     h = _mm_max_epi32(h, _mm_shuffle_epi32(h, 0x4E));
     h = _mm_max_epi32(h, _mm_shuffle_epi32(h, 0xB1));
-    h = _mm_max_epi32(h, _mm_castps_si128(_mm_set_ss(so_far)));
     return _mm_cvtss_f32(_mm_castsi128_ps(h));
   }
   static void store_int8_of_magic(Lanes t, int8_t* q, size_t n) {

@@ -47,10 +47,12 @@ struct Lanes {
     return vreinterpretq_f32_u32(vshlq_n_u32(vaddq_u32(vreinterpretq_u32_f32(t), vdupq_n_u32(127)), 23));
   }
   static Lanes pow2_of_magic(Lanes t) { return {pow2_of_magic(t.low), pow2_of_magic(t.high)}; }
-  static float abs_max(Lanes a, float so_far) {
-    const uint32x4_t low = vreinterpretq_u32_f32(vabsq_f32(a.low)), high = vreinterpretq_u32_f32(vabsq_f32(a.high));
-    const uint32x4_t before = vdupq_n_u32(std::bit_cast<uint32_t>(so_far));
-    return std::bit_cast<float>(vmaxvq_u32(vmaxq_u32(vmaxq_u32(low, high), before)));
+  static float32x4_t abs_max(float32x4_t a, float32x4_t so_far) {
+    return vreinterpretq_f32_u32(vmaxq_u32(vreinterpretq_u32_f32(vabsq_f32(a)), vreinterpretq_u32_f32(so_far)));
+  }
+  static Lanes abs_max(Lanes a, Lanes so_far) { return {abs_max(a.low, so_far.low), abs_max(a.high, so_far.high)}; }
+  static float largest_bits(Lanes a) {
+    return std::bit_cast<float>(vmaxvq_u32(vmaxq_u32(vreinterpretq_u32_f32(a.low), vreinterpretq_u32_f32(a.high))));
   }
   static void store_int8_of_magic(Lanes t, int8_t* q, size_t n) {
     const int16x4_t low = vmovn_s32(vreinterpretq_s32_f32(t.low)), high = vmovn_s32(vreinterpretq_s32_f32(t.high));

@@ -49,13 +49,19 @@ struct Lanes {
     for (float& x : t.v) x = std::bit_cast<float>((std::bit_cast<uint32_t>(x) + 127u) << 23);
     return t;
   }
-  // Largest |x| of the lanes and of `so_far`, compared as bits, so that a NaN is the largest of all.
-  static float abs_max(Lanes a, float so_far) {
-    uint32_t m = std::bit_cast<uint32_t>(so_far);
-    for (float x : a.v) {
-      const uint32_t bits = std::bit_cast<uint32_t>(x) & 0x7fffffffu;
-      if (bits > m) m = bits;
+  // Lane by lane the larger of |a| and `so_far`, which has no signs; compared as bits, so that a NaN is the
+  // largest of all.
+  static Lanes abs_max(Lanes a, Lanes so_far) {
+    for (int i = 0; i < 8; ++i) {
+      const uint32_t bits = std::bit_cast<uint32_t>(a.v[i]) & 0x7fffffffu;
+      if (bits > std::bit_cast<uint32_t>(so_far.v[i])) so_far.v[i] = std::bit_cast<float>(bits);
     }
+    return so_far;
+  }
+  // The largest of what abs_max gave.
+  static float largest_bits(Lanes a) {
+    uint32_t m = 0;
+    for (float x : a.v) m = std::bit_cast<uint32_t>(x) > m ? std::bit_cast<uint32_t>(x) : m;
     return std::bit_cast<float>(m);
   }
   // Integers in the low bits of t = n + 1.5 * 2^23, as bytes.
