@@ -37,6 +37,15 @@ def test_a_session_is_its_tokens(tiny: Model) -> None:
     assert session.text == tiny.tokenizer.decode(expected)
 
 
+def test_the_first_text_of_an_empty_session_begins_it(tiny: Model) -> None:
+    session = tiny.session()
+    session.say("从前", max_new_tokens=0).wait()
+    assert session.token_ids == tiny.tokenizer.encode("从前")
+    session.say("从前", max_new_tokens=0).wait()
+    alone = tiny.tokenizer.encode("从前", bos=False, dummy_prefix=False)
+    assert session.token_ids == tiny.tokenizer.encode("从前") + alone
+
+
 def test_text_is_never_merged_across_the_border(tiny: Model) -> None:
     session = tiny.session("a")
     session.say("b", max_new_tokens=0).wait()

@@ -57,8 +57,8 @@ void set_prompt(RequestOptions& options, const tinyzh_request& r, const tinyzh_e
   require(r.text || r.text_size == 0, "text");
   require(r.ids || r.id_count == 0, "ids");
   if (r.text_size > 0 && r.id_count > 0) fail(Code::invalid_argument, "the prompt is given as text and as ids: expected one of them");
-  const bool begins = before.empty();
-  if (begins && r.id_count == 0) before.push_back(Vocabulary::kBos);
+  const bool begins = before.empty() || before == std::vector<int32_t>{Vocabulary::kBos};
+  if (before.empty() && r.id_count == 0) before.push_back(Vocabulary::kBos);
   if (r.text_size == 0) {
     before.insert(before.end(), r.ids, r.ids + r.id_count);
     options.prompt = std::move(before);

@@ -38,7 +38,8 @@ class Session:
         """Adds a text and continues from there; the continuation becomes part of the session.
 
         Args:
-            text: encoded by itself: no BOS, no space put in front, never merged with what is there.
+            text: encoded by itself: no BOS, no space put in front, never merged with what is there;
+                the first text of an empty session as that of ``Model.generate``.
             overflow: as for ``Model.generate``; ``shift`` lets the session go on for ever.
             options: as for ``Model.generate``.
 
@@ -49,7 +50,9 @@ class Session:
         with self._lock:
             ids = self._finished_ids()
             if text:
-                ids += continue_with(self._model.tokenizer, text)
+                tokenizer = self._model.tokenizer
+                begins = ids == tokenizer.encode("")
+                ids = tokenizer.encode(text) if begins else ids + continue_with(tokenizer, text)
             generation = self._model.generate(ids, overflow=overflow, **options)
             self._ids, self._speaking = ids, generation
             return generation

@@ -91,9 +91,9 @@ static class Test {
                                       MaxNewTokens = 3, Temperature = 0, TokenEvents = true });
           Listen(engine, !ownThread, out tokens, out text);
           Require(tokens == string.Join(" ", first, first, first), "bias " + tokens);
-          engine.Submit(new Request { Text = "从前", Stop = new[] { "。", "，" } });
+          engine.Submit(new Request { Text = "从前", Stop = new[] { "。", "！" } });
           Listen(engine, !ownThread, out tokens, out text);
-          Require(text.Length > 0 && text.IndexOfAny(new[] { '。', '，' }) < 0, "stop " + text);
+          Require(text.Length > 0 && text.IndexOfAny(new[] { '。', '！' }) < 0, "stop " + text);
 
           var refused = Thrown(() => engine.Submit(new Request { Text = "从前", Temperature = -1 }));
           Require(refused.Code == Code.InvalidArgument && refused.Message.Contains("temperature is -1"), refused.Message);
