@@ -115,7 +115,7 @@ typedef struct tinyzh_model_info {
 TINYZH_API tinyzh_model_options tinyzh_model_options_default(void);
 
 /* Opens a checkpoint: llama2.c's .bin (v0, v1, v2) or tinyzh's .tz, told apart by content.  A file is mapped and used
- * in place, memory is copied.  Close it after its engines. */
+ * in place, memory is copied. */
 TINYZH_API int32_t tinyzh_model_open(const char* path, const tinyzh_model_options* options, tinyzh_model** model,
                                      tinyzh_error* error);
 TINYZH_API int32_t tinyzh_model_open_memory(const void* data, size_t size, const tinyzh_model_options* options,
@@ -176,7 +176,8 @@ typedef struct tinyzh_engine_options {
 
 TINYZH_API tinyzh_engine_options tinyzh_engine_options_default(void);
 
-/* tokenizer: NULL for requests of token ids without text.  Model and tokenizer outlive the engine. */
+/* tokenizer: NULL for requests of token ids without text.  The engine keeps what it needs: model and tokenizer may be
+ * closed before it. */
 TINYZH_API int32_t tinyzh_engine_create(tinyzh_model* model, const tinyzh_tokenizer* tokenizer,
                                         const tinyzh_engine_options* options, tinyzh_engine** engine, tinyzh_error* error);
 /* Cancels what runs and waits for the step under way, a few milliseconds.  No other call on the engine or its

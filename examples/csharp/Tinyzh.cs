@@ -71,33 +71,37 @@ public static class Native {
     public ulong reserved0, reserved1, reserved2, reserved3, reserved4, reserved5, reserved6, reserved7;
   }
 
-  // A tinyzh_error is given as its 512 bytes.
+  // A tinyzh_error is given as its bytes: the code, then the message.
+  [StructLayout(LayoutKind.Sequential)] public struct tinyzh_error {
+    public int code; [MarshalAs(UnmanagedType.ByValArray, SizeConst = 508)] public byte[] message;
+  }
+  [StructLayout(LayoutKind.Sequential)] public struct tinyzh_allocator { public IntPtr allocate, release, user; }
   [DllImport(Library)] public static extern uint tinyzh_abi_version();
   [DllImport(Library)] public static extern tinyzh_model_options tinyzh_model_options_default();
   [DllImport(Library)] public static extern int tinyzh_model_open(byte[] path, ref tinyzh_model_options options, out IntPtr model, byte[] error);
   [DllImport(Library)] public static extern void tinyzh_model_close(IntPtr model);
-  [DllImport(Library)] public static extern tinyzh_model_info tinyzh_model_get_info(IntPtr model);
+  [DllImport(Library)] public static extern tinyzh_model_info tinyzh_model_get_info(SafeHandle model);
   [DllImport(Library)] public static extern int tinyzh_tokenizer_open(byte[] path, int vocab_size, out IntPtr tokenizer, byte[] error);
   [DllImport(Library)] public static extern void tinyzh_tokenizer_close(IntPtr tokenizer);
-  [DllImport(Library)] public static extern int tinyzh_tokenizer_encode(IntPtr tokenizer, byte[] text, UIntPtr text_size, uint flags, int[] ids, UIntPtr capacity, out UIntPtr count, byte[] error);
+  [DllImport(Library)] public static extern int tinyzh_tokenizer_encode(SafeHandle tokenizer, byte[] text, UIntPtr text_size, uint flags, int[] ids, UIntPtr capacity, out UIntPtr count, byte[] error);
   [DllImport(Library)] public static extern tinyzh_engine_options tinyzh_engine_options_default();
-  [DllImport(Library)] public static extern int tinyzh_engine_create(IntPtr model, IntPtr tokenizer, ref tinyzh_engine_options options, out IntPtr engine, byte[] error);
+  [DllImport(Library)] public static extern int tinyzh_engine_create(SafeHandle model, SafeHandle tokenizer, ref tinyzh_engine_options options, out IntPtr engine, byte[] error);
   [DllImport(Library)] public static extern void tinyzh_engine_destroy(IntPtr engine);
-  [DllImport(Library)] public static extern int tinyzh_model_swap(IntPtr engine, IntPtr model, byte[] error);
+  [DllImport(Library)] public static extern int tinyzh_model_swap(SafeHandle engine, SafeHandle model, byte[] error);
   [DllImport(Library)] public static extern tinyzh_sampling tinyzh_sampling_default();
   [DllImport(Library)] public static extern tinyzh_request tinyzh_request_default();
-  [DllImport(Library)] public static extern int tinyzh_engine_submit(IntPtr engine, ref tinyzh_request request, out ulong id, byte[] error);
-  [DllImport(Library)] public static extern void tinyzh_engine_cancel(IntPtr engine, ulong id);
-  [DllImport(Library)] public static extern int tinyzh_engine_poll(IntPtr engine, out tinyzh_event e);
-  [DllImport(Library)] public static extern int tinyzh_engine_wait(IntPtr engine, long timeout_us);
-  [DllImport(Library)] public static extern UIntPtr tinyzh_engine_step(IntPtr engine, uint budget_us);
-  [DllImport(Library)] public static extern tinyzh_stats tinyzh_engine_get_stats(IntPtr engine);
-  [DllImport(Library)] public static extern int tinyzh_session_create(IntPtr engine, out IntPtr session, byte[] error);
+  [DllImport(Library)] public static extern int tinyzh_engine_submit(SafeHandle engine, ref tinyzh_request request, out ulong id, byte[] error);
+  [DllImport(Library)] public static extern void tinyzh_engine_cancel(SafeHandle engine, ulong id);
+  [DllImport(Library)] public static extern int tinyzh_engine_poll(SafeHandle engine, out tinyzh_event e);
+  [DllImport(Library)] public static extern int tinyzh_engine_wait(SafeHandle engine, long timeout_us);
+  [DllImport(Library)] public static extern UIntPtr tinyzh_engine_step(SafeHandle engine, uint budget_us);
+  [DllImport(Library)] public static extern tinyzh_stats tinyzh_engine_get_stats(SafeHandle engine);
+  [DllImport(Library)] public static extern int tinyzh_session_create(SafeHandle engine, out IntPtr session, byte[] error);
   [DllImport(Library)] public static extern void tinyzh_session_destroy(IntPtr session);
-  [DllImport(Library)] public static extern int tinyzh_session_fork(IntPtr session, out IntPtr fork, byte[] error);
-  [DllImport(Library)] public static extern int tinyzh_session_tokens(IntPtr session, int[] ids, UIntPtr capacity, out UIntPtr count, byte[] error);
-  [DllImport(Library)] public static extern int tinyzh_session_save(IntPtr session, byte[] path, byte[] error);
-  [DllImport(Library)] public static extern int tinyzh_session_load(IntPtr engine, byte[] path, out IntPtr session, byte[] error);
+  [DllImport(Library)] public static extern int tinyzh_session_fork(SafeHandle session, out IntPtr fork, byte[] error);
+  [DllImport(Library)] public static extern int tinyzh_session_tokens(SafeHandle session, int[] ids, UIntPtr capacity, out UIntPtr count, byte[] error);
+  [DllImport(Library)] public static extern int tinyzh_session_save(SafeHandle session, byte[] path, byte[] error);
+  [DllImport(Library)] public static extern int tinyzh_session_load(SafeHandle engine, byte[] path, out IntPtr session, byte[] error);
 }
 
 // ---- errors, strings, handles ----------------------------------------------------------------------------------
@@ -153,7 +157,7 @@ public abstract class Handle : SafeHandle {
   public override bool IsInvalid { get { return handle == IntPtr.Zero; } }
   internal IntPtr Pointer {
     get {
-      if (IsClosed || IsInvalid) throw new ObjectDisposedException(GetType().Name);
+      if (IsClosed) throw new ObjectDisposedException(GetType().Name);
       return handle;
     }
   }
@@ -175,11 +179,13 @@ public sealed class Model : Handle {
     Call.Check(Native.tinyzh_model_open(Call.Terminated(path), ref options, out model, failure), failure);
     SetHandle(model);
   }
-  public Native.tinyzh_model_info Info { get { return Native.tinyzh_model_get_info(Pointer); } }
+  public Native.tinyzh_model_info Info { get { return Native.tinyzh_model_get_info(this); } }
   protected override bool ReleaseHandle() { Native.tinyzh_model_close(handle); return true; }
 }
 
 public sealed class Tokenizer : Handle {
+  internal static readonly Tokenizer None = new Tokenizer();
+  Tokenizer() { }
   public Tokenizer(string path) {
     byte[] failure = Call.Failure();
     IntPtr tokenizer;
@@ -191,7 +197,7 @@ public sealed class Tokenizer : Handle {
     byte[] bytes = Encoding.UTF8.GetBytes(text), failure = Call.Failure();
     var ids = new int[bytes.Length + 2];  // a token has a byte at least; a space in front may be one more
     UIntPtr count;
-    Call.Check(Native.tinyzh_tokenizer_encode(Pointer, bytes, (UIntPtr)bytes.Length, continues ? 2u : 0u, ids,
+    Call.Check(Native.tinyzh_tokenizer_encode(this, bytes, (UIntPtr)bytes.Length, continues ? 2u : 0u, ids,
                                               (UIntPtr)ids.Length, out count, failure), failure);
     Array.Resize(ref ids, (int)count);
     return ids;
@@ -238,8 +244,7 @@ public sealed class Engine : Handle {
     options.cache_bytes = cacheBytes;
     byte[] failure = Call.Failure();
     IntPtr engine;
-    Call.Check(Native.tinyzh_engine_create(model.Pointer, tokenizer == null ? IntPtr.Zero : tokenizer.Pointer, ref options,
-                                           out engine, failure), failure);
+    Call.Check(Native.tinyzh_engine_create(model, tokenizer ?? Tokenizer.None, ref options, out engine, failure), failure);
     SetHandle(engine);
   }
 
@@ -273,7 +278,7 @@ public sealed class Engine : Handle {
         r.ids = scope.Of(request.Ids);
         r.id_count = (UIntPtr)request.Ids.Length;
       }
-      if (request.Session != null) r.session = request.Session.Pointer;
+      if (request.Session != null) r.session = request.Session.Open.Pointer;
       r.max_new_tokens = request.MaxNewTokens;
       r.min_new_tokens = request.MinNewTokens;
       if (request.Stop != null) {
@@ -291,18 +296,20 @@ public sealed class Engine : Handle {
       r.score_from = (UIntPtr)request.ScoreFrom;
       byte[] failure = Call.Failure();
       ulong id;
-      Call.Check(Native.tinyzh_engine_submit(Pointer, ref r, out id, failure), failure);
+      int code = Native.tinyzh_engine_submit(this, ref r, out id, failure);
+      GC.KeepAlive(request.Session);
+      Call.Check(code, failure);
       return id;
     }
   }
 
-  public void Cancel(ulong id) { Native.tinyzh_engine_cancel(Pointer, id); }
+  public void Cancel(ulong id) { Native.tinyzh_engine_cancel(this, id); }
 
   // The next event; false: there is none now.  Never waits.
   public bool Poll(out Event e) {
     Native.tinyzh_event n;
     e = new Event();
-    if (Native.tinyzh_engine_poll(Pointer, out n) == 0) return false;
+    if (Native.tinyzh_engine_poll(this, out n) == 0) return false;
     e.Type = (EventType)n.type;
     e.Request = n.request;
     e.Token = n.token;
@@ -323,22 +330,25 @@ public sealed class Engine : Handle {
 
   // Waits for something to poll: for so long, or for ever; false: there is nothing.
   public bool Wait(TimeSpan? time = null) {
-    return Native.tinyzh_engine_wait(Pointer, time.HasValue ? time.Value.Ticks / 10 : -1) != 0;
+    return Native.tinyzh_engine_wait(this, time.HasValue ? time.Value.Ticks / 10 : -1) != 0;
   }
   // Of an engine without a thread: works so many microseconds; gives the number of requests that are not over.
-  public ulong Step(uint microseconds) { return (ulong)Native.tinyzh_engine_step(Pointer, microseconds); }
+  public ulong Step(uint microseconds) { return (ulong)Native.tinyzh_engine_step(this, microseconds); }
   // New requests are for this model from now on.
   public void Swap(Model model) {
     byte[] failure = Call.Failure();
-    Call.Check(Native.tinyzh_model_swap(Pointer, model.Pointer, failure), failure);
+    Call.Check(Native.tinyzh_model_swap(this, model, failure), failure);
   }
-  public Native.tinyzh_stats Stats { get { return Native.tinyzh_engine_get_stats(Pointer); } }
+  public Native.tinyzh_stats Stats { get { return Native.tinyzh_engine_get_stats(this); } }
   protected override bool ReleaseHandle() { Native.tinyzh_engine_destroy(handle); return true; }
 }
 
 // A text that several requests continue.
 public sealed class Session : Handle {
-  readonly Engine _engine;  // it lives as long
+  readonly Engine _engine;
+
+  // Nothing may be asked of a session whose engine is gone.
+  internal Session Open { get { if (_engine.IsClosed) throw new ObjectDisposedException("Engine"); return this; } }
 
   Session(Engine engine, IntPtr session) { _engine = engine; SetHandle(session); }
 
@@ -346,32 +356,32 @@ public sealed class Session : Handle {
     _engine = engine;
     byte[] failure = Call.Failure();
     IntPtr session;
-    Call.Check(Native.tinyzh_session_create(engine.Pointer, out session, failure), failure);
+    Call.Check(Native.tinyzh_session_create(engine, out session, failure), failure);
     SetHandle(session);
   }
   public static Session Load(Engine engine, string path) {
     byte[] failure = Call.Failure();
     IntPtr session;
-    Call.Check(Native.tinyzh_session_load(engine.Pointer, Call.Terminated(path), out session, failure), failure);
+    Call.Check(Native.tinyzh_session_load(engine, Call.Terminated(path), out session, failure), failure);
     return new Session(engine, session);
   }
   public Session Fork() {
     byte[] failure = Call.Failure();
     IntPtr fork;
-    Call.Check(Native.tinyzh_session_fork(Pointer, out fork, failure), failure);
+    Call.Check(Native.tinyzh_session_fork(Open, out fork, failure), failure);
     return new Session(_engine, fork);
   }
   public void Save(string path) {
     byte[] failure = Call.Failure();
-    Call.Check(Native.tinyzh_session_save(Pointer, Call.Terminated(path), failure), failure);
+    Call.Check(Native.tinyzh_session_save(Open, Call.Terminated(path), failure), failure);
   }
   // Token ids so far.
   public int[] Tokens() {
     byte[] failure = Call.Failure();
     UIntPtr count;
-    Call.Check(Native.tinyzh_session_tokens(Pointer, null, UIntPtr.Zero, out count, failure), failure);
+    Call.Check(Native.tinyzh_session_tokens(Open, null, UIntPtr.Zero, out count, failure), failure);
     var ids = new int[(int)count];
-    Call.Check(Native.tinyzh_session_tokens(Pointer, ids, count, out count, failure), failure);
+    Call.Check(Native.tinyzh_session_tokens(Open, ids, count, out count, failure), failure);
     return ids;
   }
   protected override bool ReleaseHandle() { Native.tinyzh_session_destroy(handle); return true; }

@@ -142,6 +142,12 @@ local function fill(struct, options, except)
   return struct
 end
 
+-- The C handle of an engine, or of a session whose engine is open; of another: an error.
+local function live(object)
+  if not object.handle or object.engine and not object.engine.handle then error("the engine is closed", 3) end
+  return object.handle
+end
+
 local TYPES = { auto = 0, float32 = 1, float16 = 2, int8 = 3, int4 = 4 }
 local EVENTS = { "token", "text", "finished", "failed" }
 local FINISHES = { "stop", "length", "cancelled", "timeout" }
@@ -236,7 +242,7 @@ function Engine:submit(options)
     ids = ffi.new("int32_t[?]", #options.ids, options.ids)
     request.ids, request.id_count = ids, #options.ids
   end
-  if options.session then request.session = options.session.handle end
+  if options.session then request.session = live(options.session) end
   local stop, stop_count = strings(options.stop)
   local bad_words, bad_word_count = strings(options.bad_words)
   request.stop, request.stop_count, request.bad_words, request.bad_word_count = stop, stop_count, bad_words, bad_word_count
@@ -244,17 +250,17 @@ function Engine:submit(options)
   if options.timeout then request.timeout_us = options.timeout * 1e6 end
   request.sampling = sampling
   local id, failure = ffi.new "uint64_t[1]", ffi.new "tinyzh_error"
-  check(C.tinyzh_engine_submit(self.handle, request, id, failure), failure)
+  check(C.tinyzh_engine_submit(live(self), request, id, failure), failure)
   return tonumber(id[0])
 end
 
-function Engine:cancel(id) C.tinyzh_engine_cancel(self.handle, id) end
+function Engine:cancel(id) C.tinyzh_engine_cancel(live(self), id) end
 
 -- The next event or nil; never waits.  { type = "text", request = id, text = ... } | "token", token, logprob |
 -- "finished", finish = "stop", "length", "cancelled" or "timeout" | "failed", code, message
 function Engine:poll()
   local e = self.event
-  if C.tinyzh_engine_poll(self.handle, e) == 0 then return nil end
+  if C.tinyzh_engine_poll(live(self), e) == 0 then return nil end
   local event = { type = EVENTS[e.type], request = tonumber(e.request) }
   if event.type == "token" then event.token, event.logprob = e.token, e.logprob
   elseif event.type == "text" then event.text = ffi.string(e.text, e.size)
@@ -268,20 +274,20 @@ function Engine:events() return self.poll, self end
 
 -- Waits for something to poll, up to so many seconds (nil: for ever); false: there is nothing.
 function Engine:wait(seconds)
-  return C.tinyzh_engine_wait(self.handle, seconds and seconds * 1e6 or -1) ~= 0
+  return C.tinyzh_engine_wait(live(self), seconds and seconds * 1e6 or -1) ~= 0
 end
 
 -- Of an engine without a thread: works so many microseconds; gives the number of requests that are not over.
-function Engine:step(microseconds) return tonumber(C.tinyzh_engine_step(self.handle, microseconds)) end
+function Engine:step(microseconds) return tonumber(C.tinyzh_engine_step(live(self), microseconds)) end
 
 -- New requests are for this model from now on.
 function Engine:swap(model)
   local failure = ffi.new "tinyzh_error"
-  check(C.tinyzh_model_swap(self.handle, model.handle, failure), failure)
+  check(C.tinyzh_model_swap(live(self), model.handle, failure), failure)
 end
 
 function Engine:stats()
-  local s, fields = C.tinyzh_engine_get_stats(self.handle), {}
+  local s, fields = C.tinyzh_engine_get_stats(live(self)), {}
   for _, name in ipairs { "running", "waiting", "cache_bytes", "cache_limit_bytes", "cache_kept_bytes", "steps", "requests",
                           "preemptions", "prompt_tokens", "reused_tokens", "new_tokens", "tokens_per_second" } do
     fields[name] = tonumber(s[name])
@@ -303,29 +309,29 @@ end
 local function session(engine, handle) return setmetatable({ engine = engine, handle = handle }, Session) end
 
 function Engine:session()
-  return session(self, open("tinyzh_session", C.tinyzh_session_destroy, C.tinyzh_session_create, self.handle))
+  return session(self, open("tinyzh_session", C.tinyzh_session_destroy, C.tinyzh_session_create, live(self)))
 end
 
 function Engine:load(path)
-  return session(self, open("tinyzh_session", C.tinyzh_session_destroy, C.tinyzh_session_load, self.handle, path))
+  return session(self, open("tinyzh_session", C.tinyzh_session_destroy, C.tinyzh_session_load, live(self), path))
 end
 
 function Session:fork()
-  return session(self.engine, open("tinyzh_session", C.tinyzh_session_destroy, C.tinyzh_session_fork, self.handle))
+  return session(self.engine, open("tinyzh_session", C.tinyzh_session_destroy, C.tinyzh_session_fork, live(self)))
 end
 
 function Session:save(path)
   local failure = ffi.new "tinyzh_error"
-  check(C.tinyzh_session_save(self.handle, path, failure), failure)
+  check(C.tinyzh_session_save(live(self), path, failure), failure)
 end
 
 -- Token ids so far.
 function Session:tokens()
   local count, failure = ffi.new "size_t[1]", ffi.new "tinyzh_error"
-  check(C.tinyzh_session_tokens(self.handle, nil, 0, count, failure), failure)
+  check(C.tinyzh_session_tokens(live(self), nil, 0, count, failure), failure)
   local n = tonumber(count[0])
   local ids, list = ffi.new("int32_t[?]", n), {}
-  check(C.tinyzh_session_tokens(self.handle, ids, n, count, failure), failure)
+  check(C.tinyzh_session_tokens(live(self), ids, n, count, failure), failure)
   for i = 1, n do list[i] = ids[i - 1] end
   return list
 end

@@ -42,10 +42,10 @@ static class Test {
     }
   }
 
-  static TinyzhException Thrown(Action action) {
+  static E Thrown<E>(Action action) where E : Exception {
     try {
       action();
-    } catch (TinyzhException e) {
+    } catch (E e) {
       return e;
     }
     throw new Exception("nothing was thrown");
@@ -95,15 +95,25 @@ static class Test {
           Listen(engine, !ownThread, out tokens, out text);
           Require(text.Length > 0 && text.IndexOfAny(new[] { '。', '！' }) < 0, "stop " + text);
 
-          var refused = Thrown(() => engine.Submit(new Request { Text = "从前", Temperature = -1 }));
+          var refused = Thrown<TinyzhException>(() => engine.Submit(new Request { Text = "从前", Temperature = -1 }));
           Require(refused.Code == Code.InvalidArgument && refused.Message.Contains("temperature is -1"), refused.Message);
           engine.Submit(new Request { Text = string.Concat(Enumerable.Repeat("从前", 2000)) });
           last = Listen(engine, !ownThread, out tokens, out text);
           Require(last.Code == Code.ContextFull && last.Text.Contains("shorten the prompt"), "failed");
+          engine.Submit(new Request { Ids = new[] { 1, first, 30 }, ScoreFrom = 1 });
+          Listen(engine, !ownThread, out tokens, out text);
+          Require(tokens == first + " 30", "score " + tokens);
           using (var other = new Model(a[0], WeightType.Int8)) engine.Swap(other);
+          Event none;
+          var closed = new Engine(model, null, ownThread);
+          var orphan = new Session(closed);
+          closed.Dispose();
+          Thrown<ObjectDisposedException>(() => closed.Poll(out none));
+          Thrown<ObjectDisposedException>(() => orphan.Tokens());
+          Thrown<ObjectDisposedException>(() => orphan.Fork());
           Require(engine.Stats.running == 0, "stats");
         }
-    var missing = Thrown(() => new Model("nowhere.bin"));
+    var missing = Thrown<TinyzhException>(() => new Model("nowhere.bin"));
     Require(missing.Code == Code.File && missing.Message.Contains("nowhere.bin"), missing.Message);
     Console.WriteLine("C#: " + fields + " fields, " + lines.Length + " lines");
   }

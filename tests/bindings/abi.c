@@ -56,5 +56,8 @@ int main(void) {
   FIELD(tinyzh_stats, cache_bytes);
   FIELD(tinyzh_stats, tokens_per_second);
   FIELD(tinyzh_stats, first_token);
+  SIZE(tinyzh_allocator);
+  SIZE(tinyzh_error);
+  FIELD(tinyzh_error, message);
   return 0;
 }

@@ -67,6 +67,10 @@ for _, own_thread in ipairs { true, false } do
   local biased = engine:submit { ids = { 1, ids[1] }, logit_bias = { [ids[1]] = 100 }, max_new_tokens = 3, temperature = 0, token_events = 1 }
   assert(listen(engine, not own_thread) == table.concat({ ids[1], ids[1], ids[1] }, " "))
 
+  engine:submit { ids = { 1, ids[1], 30 }, score_from = 1 }
+  local scored = listen(engine, not own_thread)
+  assert(scored == ids[1] .. " 30")
+
   local fine, failure = pcall(engine.submit, engine, { text = "从前", temperature = -1 })
   assert(not fine and failure.code == 1 and tostring(failure):find "temperature is %-1")
   engine:submit { text = ("从前"):rep(2000) }
@@ -75,6 +79,11 @@ for _, own_thread in ipairs { true, false } do
   engine:swap(tinyzh.model(model_path, { weights = "int8" }))
   assert(engine:stats().running == 0)
   engine:close()
+  for _, call in ipairs { function() engine:poll() end, function() engine:submit { text = "从前" } end, function() chat:tokens() end,
+                          function() chat:fork() end } do
+    local fine, failure = pcall(call)
+    assert(not fine and tostring(failure):find "the engine is closed")
+  end
 end
 local fine, failure = pcall(tinyzh.model, "nowhere.bin")
 assert(not fine and failure.code == 2 and tostring(failure):find "nowhere.bin")
