@@ -10,6 +10,7 @@ TITLES = {
     "alone": "no engine: lateness of the loop",
     "thread": "engine in a thread of its own: lateness of the loop",
     "step": "tinyzh_engine_step: time beyond its budget",
+    "work": "the same in processor time, without that of other programs",
 }
 STEP = 50  # microseconds of a bar
 

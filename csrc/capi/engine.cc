@@ -51,7 +51,7 @@ SamplingParams sampling_of(const tinyzh_sampling* given) {
 void set_prompt(RequestOptions& options, const tinyzh_request& r, const tinyzh_engine& engine) {
   std::vector<int32_t> before;
   if (r.session) {
-    if (r.session->engine != &engine) fail(Code::invalid_argument, "session belongs to another engine");
+    if (r.session->home.lock() != engine.home) fail(Code::invalid_argument, "session belongs to another engine");
     before = r.session->session.finished_tokens();
   }
   require(r.text || r.text_size == 0, "text");
@@ -265,6 +265,7 @@ int32_t tinyzh_engine_submit(tinyzh_engine* engine, const tinyzh_request* reques
 }
 
 void tinyzh_engine_cancel(tinyzh_engine* engine, uint64_t id) {
+  if (!engine) return;
   std::shared_ptr<Request> request;
   {
     const std::scoped_lock lock(engine->mutex);
@@ -296,6 +297,7 @@ void tinyzh_engine::collect() {
 }
 
 int32_t tinyzh_engine_poll(tinyzh_engine* engine, tinyzh_event* event) {
+  if (!engine || !event) return 0;
   if (engine->events.empty()) guarded(nullptr, [&] { engine->collect(); });
   if (engine->events.empty()) return 0;
   tinyzh_engine::Event& next = engine->events.front();
@@ -308,6 +310,7 @@ int32_t tinyzh_engine_poll(tinyzh_engine* engine, tinyzh_event* event) {
 }
 
 int32_t tinyzh_engine_wait(tinyzh_engine* engine, int64_t timeout_us) {
+  if (!engine) return 0;
   if (!engine->events.empty() || !engine->pending.empty()) return 1;
   if (timeout_us >= 0) return engine->mailbox->wait(static_cast<double>(timeout_us) * 1e-6);
   while (!engine->mailbox->wait(1e6)) {
@@ -316,6 +319,7 @@ int32_t tinyzh_engine_wait(tinyzh_engine* engine, int64_t timeout_us) {
 }
 
 size_t tinyzh_engine_step(tinyzh_engine* engine, uint32_t budget_us) {
+  if (!engine) return 0;
   const auto deadline = Request::Clock::now() + std::chrono::microseconds(budget_us);
   size_t left = 0;
   const auto work = [&](tinyzh_engine::Serving& serving) {
@@ -335,6 +339,7 @@ size_t tinyzh_engine_step(tinyzh_engine* engine, uint32_t budget_us) {
 }
 
 tinyzh_stats tinyzh_engine_get_stats(const tinyzh_engine* engine) {
+  if (!engine) return {};
   const auto serving = engine->current();
   const Stats s = serving->engine.stats();
   const auto percentiles = [](const Percentiles& p) { return tinyzh_percentiles{p.p50, p.p90, p.p99}; };

@@ -30,7 +30,7 @@ struct tinyzh_tokenizer {
 
 struct tinyzh_session {
   tinyzh::Session session;
-  tinyzh_engine* engine;
+  std::weak_ptr<tinyzh_engine*> home;  // its engine; gone when that is destroyed
 };
 
 // The engine, and what its requests have to tell whoever polls.
@@ -64,6 +64,7 @@ struct tinyzh_engine {
   std::vector<uint64_t> everyone();          // all that live
   void forget(uint64_t id);
 
+  const std::shared_ptr<tinyzh_engine*> home = std::make_shared<tinyzh_engine*>(this);
   std::shared_ptr<const tinyzh::Tokenizer> tokenizer;  // may be null
   tinyzh::EngineOptions options;
   std::shared_ptr<tinyzh::Mailbox> mailbox = std::make_shared<tinyzh::Mailbox>();

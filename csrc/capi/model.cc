@@ -71,6 +71,7 @@ int32_t tinyzh_model_open_memory(const void* data, size_t size, const tinyzh_mod
 void tinyzh_model_close(tinyzh_model* model) { delete model; }
 
 tinyzh_model_info tinyzh_model_get_info(const tinyzh_model* model) {
+  if (!model) return {};
   const Model& m = *model->model;
   const Config& c = m.config();
   tinyzh_model_info info = {};

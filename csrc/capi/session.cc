@@ -5,8 +5,8 @@ using namespace tinyzh;
 
 namespace {
 
-tinyzh_session* made(std::vector<int32_t> tokens, tinyzh_engine* engine) {
-  return new tinyzh_session{Session(std::move(tokens)), engine};
+tinyzh_session* made(std::vector<int32_t> tokens, std::weak_ptr<tinyzh_engine*> home) {
+  return new tinyzh_session{Session(std::move(tokens)), std::move(home)};
 }
 
 }  // namespace
@@ -16,7 +16,7 @@ int32_t tinyzh_session_create(tinyzh_engine* engine, tinyzh_session** session, t
     require(engine, "engine");
     require(session, "session");
     *session = nullptr;
-    *session = made({}, engine);
+    *session = made({}, engine->home);
   });
 }
 
@@ -27,7 +27,7 @@ int32_t tinyzh_session_fork(tinyzh_session* session, tinyzh_session** fork, tiny
     require(session, "session");
     require(fork, "fork");
     *fork = nullptr;
-    *fork = made(session->session.finished_tokens(), session->engine);
+    *fork = made(session->session.finished_tokens(), session->home);
   });
 }
 
@@ -46,7 +46,9 @@ int32_t tinyzh_session_save(tinyzh_session* session, const char* path, tinyzh_er
   return guarded(error, [&] {
     require(session, "session");
     require(path, "path");
-    save_session(path, session->engine->current()->model->fingerprint(), session->session.finished_tokens());
+    const auto home = session->home.lock();
+    if (!home) fail(Code::closed, "the session's engine is destroyed: save sessions before");
+    save_session(path, (*home)->current()->model->fingerprint(), session->session.finished_tokens());
   });
 }
 
@@ -59,6 +61,6 @@ int32_t tinyzh_session_load(tinyzh_engine* engine, const char* path, tinyzh_sess
     const auto serving = engine->current();
     std::vector<int32_t> tokens = load_session(path, serving->model->fingerprint());
     serving->engine.check_tokens(tokens);
-    *session = made(std::move(tokens), engine);
+    *session = made(std::move(tokens), engine->home);
   });
 }

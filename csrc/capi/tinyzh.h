@@ -25,6 +25,7 @@
  *     the remedy, goes to the caller's tinyzh_error; NULL if it is not wanted.
  *   - Text is UTF-8 with a size and needs no terminating zero; paths are strings with one.
  *   - Whatever a function reads it copies before it returns; nothing of the caller's is kept but `user` pointers.
+ *   - A NULL where a handle is needed is TINYZH_INVALID_ARGUMENT, or nothing happens and 0 is returned.
  *   - Structs that a caller fills begin with struct_size and come from a tinyzh_..._default() function: a program that
  *     was compiled with an older header goes on working.  NULL stands for the defaults.
  *   - No function prints, exits, throws, or changes the state of a process or thread.  There is no global state.
@@ -305,7 +306,7 @@ TINYZH_API tinyzh_stats tinyzh_engine_get_stats(const tinyzh_engine* engine);
  * engine's cache as long as there is room, and is computed again when it is needed.  One request at a time:
  * tinyzh_engine_submit returns TINYZH_BUSY until the last one is over.  One thread at a time. */
 TINYZH_API int32_t tinyzh_session_create(tinyzh_engine* engine, tinyzh_session** session, tinyzh_error* error);
-TINYZH_API void tinyzh_session_destroy(tinyzh_session* session); /* its request goes on */
+TINYZH_API void tinyzh_session_destroy(tinyzh_session* session); /* its request goes on; before or after its engine */
 /* Another one with the same tokens. */
 TINYZH_API int32_t tinyzh_session_fork(tinyzh_session* session, tinyzh_session** fork, tinyzh_error* error);
 /* Its tokens so far; writes at most `capacity` of them and always sets *count. */

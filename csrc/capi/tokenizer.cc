@@ -25,7 +25,9 @@ int32_t tinyzh_tokenizer_open_memory(const void* data, size_t size, int32_t voca
 
 void tinyzh_tokenizer_close(tinyzh_tokenizer* tokenizer) { delete tokenizer; }
 
-int32_t tinyzh_tokenizer_size(const tinyzh_tokenizer* tokenizer) { return tokenizer->tokenizer->vocabulary().size(); }
+int32_t tinyzh_tokenizer_size(const tinyzh_tokenizer* tokenizer) {
+  return tokenizer ? tokenizer->tokenizer->vocabulary().size() : 0;
+}
 
 int32_t tinyzh_tokenizer_encode(const tinyzh_tokenizer* tokenizer, const char* text, size_t text_size, uint32_t flags,
                                 int32_t* ids, size_t capacity, size_t* count, tinyzh_error* error) {

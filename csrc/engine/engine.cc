@@ -1,6 +1,7 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <system_error>
 
 #include "base/error.h"
 #include "base/fp_env.h"
@@ -142,7 +143,12 @@ void Engine::drop_late_arrivals() {
 }
 
 void Engine::start_thread() {  // with the lock
-  if (has_thread_ && !thread_.joinable()) thread_ = std::thread([this] { serve(); });
+  if (!has_thread_ || thread_.joinable()) return;
+  try {
+    thread_ = std::thread([this] { serve(); });
+  } catch (const std::system_error& error) {
+    fail(Code::backend, "the system starts no thread for the engine (", error.what(), "): end others, or raise its limit");
+  }
 }
 
 void Engine::on_engine_thread(std::function<void()> run) {

@@ -12,7 +12,9 @@ import pytest
 import tinyzh
 from checkpoints import Shape
 from cli_program import Cli, one_line
+from small_models import settled
 from tinyzh import _core
+from tinyzh.cli.bench import _prefill_seconds, _prompt
 
 FUZZ = Path(__file__).resolve().parents[1] / "fuzz" / "corpus" / "checkpoint"
 SPACED = "  从 前a"  # spaces to be seen
@@ -238,6 +240,15 @@ def test_bench(cli: Cli, tiny_path: Path, tiny: tinyzh.Model) -> None:
     for name in ("prefill", "decode", "streams"):
         assert 10 < report[f"{name}_tokens_per_second"] < 1e7
     assert 0 < report["time_to_first_token"] < 1
+
+
+def test_bench_reads_prompts_that_the_engine_does_not_know(tiny_path: Path) -> None:
+    with tinyzh.Model(tiny_path) as model:
+        prompts = [_prompt(model, 40, other=i) for i in range(3)]
+        assert all(_prefill_seconds(model, prompt) > 0 for prompt in prompts)
+        assert settled(model).reused_tokens == 0
+        _prefill_seconds(model, prompts[0])
+        assert settled(model).reused_tokens > 0
 
 
 def test_bench_in_words(cli: Cli, tiny_path: Path) -> None:

@@ -81,13 +81,15 @@ def measure(args: argparse.Namespace, effort: _Effort, terminal: Terminal) -> Re
     """All the measurements, one after another."""
     with open_model(args) as model:
         context = model.config.seq_len
-        prompt = _prompt(model, min(_PREFILL_TOKENS, context))
+        prompts = [
+            _prompt(model, min(_PREFILL_TOKENS, context), other=i) for i in range(effort.repeats)
+        ]
         short = _prompt(model, min(2, context))
         terminal.progress("bench: warming up …")
         _wait(_start(model, short, 4))
 
         terminal.progress("bench: reading a prompt …")
-        prefill = min(_prefill_seconds(model, prompt) for _ in range(effort.repeats))
+        prefill = min(_prefill_seconds(model, prompt) for prompt in prompts)
 
         terminal.progress("bench: one stream …")
         singles = [
@@ -108,8 +110,8 @@ def measure(args: argparse.Namespace, effort: _Effort, terminal: Terminal) -> Re
             dtype=model.dtype,
             isa=model.isa,
             threads=model.threads,
-            prefill_tokens=len(prompt),
-            prefill_tokens_per_second=len(prompt) / prefill,
+            prefill_tokens=len(prompts[0]),
+            prefill_tokens_per_second=len(prompts[0]) / prefill,
             time_to_first_token=min(s.time_to_first_token or 0.0 for s in singles),
             decode_tokens_per_second=decode,
             streams=effort.streams,
@@ -121,10 +123,11 @@ def measure(args: argparse.Namespace, effort: _Effort, terminal: Terminal) -> Re
         )
 
 
-def _prompt(model: Model, tokens: int) -> list[int]:
-    """BOS and tokens that are no end, without meaning: speed does not depend on it."""
+def _prompt(model: Model, tokens: int, other: int = 0) -> list[int]:
+    """BOS and tokens that are no end, without meaning: speed does not depend on it.  ``other`` gives
+    other ones: of a prompt that was computed before, the engine would compute nothing."""
     ordinary = max(model.config.vocab_size - 3, 1)
-    return [BOS, *(3 + 7919 * i % ordinary for i in range(1, tokens))]
+    return [BOS, *(3 + 7919 * (i + other) % ordinary for i in range(1, tokens))]
 
 
 def _start(model: Model, prompt: list[int], tokens: int, seed: int = 1) -> Generation:

@@ -381,6 +381,54 @@ TEST_CASE("capi: what is wrong is said, and nothing happens") {
   tinyzh_model_close(nullptr);
 }
 
+TEST_CASE("capi: handles that are not there, or not any more") {
+  tinyzh_error error;
+  tinyzh_event event;
+  size_t count;
+  const int32_t ids[] = {1};
+  const tinyzh_request request = tinyzh_request_default();
+  tinyzh_session* session = nullptr;
+  for (const int32_t code : {
+           tinyzh_model_open(nullptr, nullptr, nullptr, &error), tinyzh_model_open_memory(nullptr, 1, nullptr, nullptr, &error),
+           tinyzh_tokenizer_open(nullptr, 0, nullptr, &error), tinyzh_tokenizer_open_memory(nullptr, 1, 0, nullptr, &error),
+           tinyzh_tokenizer_encode(nullptr, "a", 1, 0, nullptr, 0, &count, &error),
+           tinyzh_tokenizer_piece(nullptr, 1, nullptr, nullptr, &error), tinyzh_engine_create(nullptr, nullptr, nullptr, nullptr, &error),
+           tinyzh_engine_submit(nullptr, &request, nullptr, &error), tinyzh_model_swap(nullptr, nullptr, &error),
+           tinyzh_session_create(nullptr, &session, &error), tinyzh_session_fork(nullptr, &session, &error),
+           tinyzh_session_tokens(nullptr, nullptr, 0, &count, &error), tinyzh_session_save(nullptr, "x", &error),
+           tinyzh_session_load(nullptr, "x", &session, &error),
+       })
+    CHECK(code == TINYZH_INVALID_ARGUMENT);
+  CHECK(tinyzh_engine_poll(nullptr, &event) == 0);
+  CHECK(tinyzh_engine_wait(nullptr, -1) == 0);
+  CHECK(tinyzh_engine_step(nullptr, 1) == 0);
+  CHECK(tinyzh_engine_get_stats(nullptr).steps == 0);
+  CHECK(tinyzh_model_get_info(nullptr).dim == 0);
+  CHECK(tinyzh_tokenizer_size(nullptr) == 0);
+  tinyzh_engine_cancel(nullptr, 1);
+  tinyzh_engine_destroy(nullptr);
+  tinyzh_model_close(nullptr);
+  tinyzh_tokenizer_close(nullptr);
+  tinyzh_session_destroy(nullptr);
+
+  Opened o, other;
+  REQUIRE(tinyzh_session_create(o.engine, &session, &error) == TINYZH_OK);
+  tinyzh_request turn = tinyzh_request_default();
+  turn.ids = ids;
+  turn.id_count = 1;
+  turn.session = session;
+  turn.max_new_tokens = 3;
+  submit(o.engine, turn);
+  listen(o.engine, 1);
+  CHECK(tinyzh_engine_submit(other.engine, &turn, nullptr, &error) == TINYZH_INVALID_ARGUMENT);
+  tinyzh_engine_destroy(std::exchange(o.engine, nullptr));
+  CHECK(tinyzh_engine_submit(other.engine, &turn, nullptr, &error) == TINYZH_INVALID_ARGUMENT);
+  CHECK(tinyzh_session_save(session, "never written", &error) == TINYZH_CLOSED);
+  CHECK(tinyzh_session_tokens(session, nullptr, 0, &count, &error) == TINYZH_OK);
+  CHECK(count == 4);
+  tinyzh_session_destroy(session);
+}
+
 TEST_CASE("capi: an older program's shorter structs go on working") {
   Opened o;
   tinyzh_engine_options options = tinyzh_engine_options_default();
