@@ -25,10 +25,12 @@ inline constexpr size_t kRounds = 100000;
 inline constexpr size_t kChains = 12;  // independent sums: more than latency times units
 
 // The empty asm statements make the compiler believe that a register changes or is needed there, so that
-// nothing is moved out of a loop.
+// nothing is moved out of a loop, and that the sums differ, or it would compute one of them only.
 #if defined(__x86_64__)
 __attribute__((target("avx2,fma"))) inline void fma_avx2() {
   __m256 sum[kChains] = {}, a = _mm256_set1_ps(1), b = _mm256_set1_ps(0.5f);
+#pragma GCC unroll 12
+  for (size_t c = 0; c < kChains; ++c) asm volatile("" : "+x"(sum[c]));
   for (size_t i = 0; i < kRounds; ++i) {
     asm volatile("" : "+x"(a), "+x"(b));
 #pragma GCC unroll 12
@@ -42,6 +44,8 @@ __attribute__((target("avx2,fma"))) inline void fma_avx2() {
 __attribute__((target("avx2,fma"))) inline void int8_avx2() {
   __m256i sum[kChains] = {}, a = _mm256_set1_epi8(1), b = _mm256_set1_epi8(2);
   const __m256i one = _mm256_set1_epi16(1);
+#pragma GCC unroll 12
+  for (size_t c = 0; c < kChains; ++c) asm volatile("" : "+x"(sum[c]));
   for (size_t i = 0; i < kRounds; ++i)
 #pragma GCC unroll 12
     for (size_t c = 0; c < kChains; ++c) {
@@ -54,6 +58,8 @@ __attribute__((target("avx2,fma"))) inline void int8_avx2() {
 
 __attribute__((target("avx512f"))) inline void fma_avx512() {
   __m512 sum[kChains] = {}, a = _mm512_set1_ps(1), b = _mm512_set1_ps(0.5f);
+#pragma GCC unroll 12
+  for (size_t c = 0; c < kChains; ++c) asm volatile("" : "+v"(sum[c]));
   for (size_t i = 0; i < kRounds; ++i) {
     asm volatile("" : "+v"(a), "+v"(b));
 #pragma GCC unroll 12
@@ -65,6 +71,8 @@ __attribute__((target("avx512f"))) inline void fma_avx512() {
 
 __attribute__((target("avx512f,avx512vnni"))) inline void int8_avx512() {
   __m512i sum[kChains] = {}, a = _mm512_set1_epi32(0x01010101), b = _mm512_set1_epi32(0x02020202);
+#pragma GCC unroll 12
+  for (size_t c = 0; c < kChains; ++c) asm volatile("" : "+v"(sum[c]));
   for (size_t i = 0; i < kRounds; ++i) {
     asm volatile("" : "+v"(a), "+v"(b));
 #pragma GCC unroll 12
@@ -76,6 +84,8 @@ __attribute__((target("avx512f,avx512vnni"))) inline void int8_avx512() {
 #elif defined(__aarch64__)
 inline void fma_neon() {
   float32x4_t sum[kChains] = {}, a = vdupq_n_f32(1), b = vdupq_n_f32(0.5f);
+#pragma GCC unroll 12
+  for (size_t c = 0; c < kChains; ++c) asm volatile("" : "+w"(sum[c]));
   for (size_t i = 0; i < kRounds; ++i) {
     asm volatile("" : "+w"(a), "+w"(b));
 #pragma GCC unroll 12

@@ -242,17 +242,22 @@ struct Generic {
   static constexpr bool kScaled = sizeof(T) == 1;
 
   // A head's part of a block is a few KB, and the next block lies somewhere else: too short for the hardware to
-  // fetch ahead, so what comes next is asked for while this is being computed.
+  // fetch ahead.  So what comes some blocks later is asked for while this is being computed, into the second
+  // cache: the first can wait for too few lines at a time.
+  static constexpr size_t kKeysAhead = 8, kValuesAhead = 4;  // blocks
+
   template <class T>
   static inline void prefetch(const T* next, size_t done, size_t step) {
     constexpr size_t kLine = 64 / sizeof(T);
+    constexpr int kSecondCache = 2;
     if (step >= kLine)
-      for (size_t i = 0; i < step; i += kLine) __builtin_prefetch(next + done + i);
+      for (size_t i = 0; i < step; i += kLine) __builtin_prefetch(next + done + i, 0, kSecondCache);
     else if (done % kLine == 0)
-      __builtin_prefetch(next + done);
+      __builtin_prefetch(next + done, 0, kSecondCache);
   }
 
-  // Scores of R rows with N blocks: 2 R N independent sums.  The blocks after them are the next ones, if any.
+  // Scores of R rows with N blocks: 2 R N independent sums.  What comes later: keys of later blocks, after them the
+  // first values.
   template <class T, int R, int N>
   static inline void score_blocks(float* scores, size_t stride, const float* q, size_t q_stride,
                                   const AttentionHead& head, size_t block, size_t blocks, float scale) {
@@ -260,7 +265,9 @@ struct Generic {
     Lanes acc[R][N][2];
     for (int j = 0; j < N; ++j) {
       keys[j] = at<T>(head.blocks[block + j], head.keys);
-      next[j] = at<T>(head.blocks[block + N + j < blocks ? block + N + j : block + j], head.keys);
+      const size_t later = block + static_cast<size_t>(j) + kKeysAhead;
+      next[j] = later < blocks ? at<T>(head.blocks[later], head.keys)
+                               : at<T>(head.blocks[later - blocks < blocks ? later - blocks : 0], head.values);
       for (int r = 0; r < R; ++r) acc[r][j][0] = acc[r][j][1] = Lanes::splat(0);
     }
     for (size_t d = 0; d < head.head_size; ++d) {
@@ -309,7 +316,7 @@ struct Generic {
   template <class T, int R, int N>
   static inline void mix_values(float* out, size_t out_stride, const float* p, size_t stride,
                                 const AttentionHead& head, const float* totals, size_t d) {
-    const size_t row = padded8(head.head_size);
+    const size_t row = padded8(head.head_size), blocks = (head.positions + kBlockPositions - 1) / kBlockPositions;
     Lanes acc[R][N];
     for (int r = 0; r < R; ++r)
       for (int j = 0; j < N; ++j) acc[r][j] = Lanes::splat(0);
@@ -317,7 +324,9 @@ struct Generic {
       const size_t block = first / kBlockPositions;
       const size_t end = head.positions - first < kBlockPositions ? head.positions - first : kBlockPositions;
       const T* v = at<T>(head.blocks[block], head.values) + d;
-      const T* next = at<T>(head.blocks[first + kBlockPositions < head.positions ? block + 1 : block], head.values) + d;
+      const size_t later = block + kValuesAhead;
+      const T* next = later < blocks ? at<T>(head.blocks[later], head.values) + d
+                                     : at<T>(head.blocks[later - blocks < blocks ? later - blocks : 0], head.next_keys) + d;
       for (size_t t = 0; t < end; ++t) {
         prefetch(next + t * row, 0, 8 * N);
         for (int j = 0; j < N; ++j) {

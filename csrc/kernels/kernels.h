@@ -90,6 +90,7 @@ struct AttentionHead {
   size_t key_scales, value_scales;   // int8: (16) fp32 each
   size_t head_size;
   size_t positions;                  // how many are visible, at least 1
+  size_t next_keys = 0;              // of the head after this one: what is probably read next
 };
 
 inline constexpr size_t kAttentionRows = 8;

@@ -22,7 +22,8 @@ struct KvLayout {
 
   AttentionHead head(const std::byte* const* blocks, size_t layer, size_t kv_head, size_t positions) const {
     const size_t keys = (layer * kv_heads + kv_head) * stride, values = keys + value_offset;
-    return {blocks, keys, values, keys + scale_offset, keys + scale_offset + kBlockPositions * sizeof(float), head_size, positions};
+    const size_t scales = keys + scale_offset, next = keys + stride < block_bytes() ? keys + stride : 0;
+    return {blocks, keys, values, scales, scales + kBlockPositions * sizeof(float), head_size, positions, next};
   }
   size_t block_bytes() const { return layers * kv_heads * stride; }
   static constexpr size_t blocks(size_t positions) { return (positions + kBlockPositions - 1) / kBlockPositions; }
