@@ -32,6 +32,7 @@ int32_t tinyzh_tokenizer_size(const tinyzh_tokenizer* tokenizer) {
 int32_t tinyzh_tokenizer_encode(const tinyzh_tokenizer* tokenizer, const char* text, size_t text_size, uint32_t flags,
                                 int32_t* ids, size_t capacity, size_t* count, tinyzh_error* error) {
   return guarded(error, [&] {
+    require(tokenizer, "tokenizer");
     require(text || text_size == 0, "text");
     require(ids || capacity == 0, "ids");
     require(count, "count");
@@ -48,6 +49,7 @@ int32_t tinyzh_tokenizer_encode(const tinyzh_tokenizer* tokenizer, const char* t
 int32_t tinyzh_tokenizer_piece(const tinyzh_tokenizer* tokenizer, int32_t id, const char** bytes, size_t* size,
                                tinyzh_error* error) {
   return guarded(error, [&] {
+    require(tokenizer, "tokenizer");
     require(bytes && size, "bytes or size");
     const Vocabulary& vocabulary = tokenizer->tokenizer->vocabulary();
     if (id < 0 || id >= vocabulary.size())

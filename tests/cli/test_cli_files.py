@@ -246,9 +246,9 @@ def test_bench_reads_prompts_that_the_engine_does_not_know(tiny_path: Path) -> N
     with tinyzh.Model(tiny_path) as model:
         prompts = [_prompt(model, 40, other=i) for i in range(3)]
         assert all(_prefill_seconds(model, prompt) > 0 for prompt in prompts)
-        assert settled(model).reused_tokens == 0
+        assert settled(model).reused_tokens == 2  # BOS, of the second and the third
         _prefill_seconds(model, prompts[0])
-        assert settled(model).reused_tokens > 0
+        assert settled(model).reused_tokens > 30
 
 
 def test_bench_in_words(cli: Cli, tiny_path: Path) -> None:

@@ -124,8 +124,10 @@ def measure(args: argparse.Namespace, effort: _Effort, terminal: Terminal) -> Re
 
 
 def _prompt(model: Model, tokens: int, other: int = 0) -> list[int]:
-    """BOS and tokens that are no end, without meaning: speed does not depend on it.  ``other`` gives
-    other ones: of a prompt that was computed before, the engine would compute nothing."""
+    """BOS and tokens that are no end, without meaning: speed does not depend on it.
+
+    Another ``other`` gives other ones: a prompt that was computed before is not computed again.
+    """
     ordinary = max(model.config.vocab_size - 3, 1)
     return [BOS, *(3 + 7919 * (i + other) % ordinary for i in range(1, tokens))]
 
