@@ -188,7 +188,7 @@ TEST_CASE("no memory: whichever allocation fails, calls of the C library return 
   std::vector<int32_t> expected;
   std::map<std::string, size_t> refused;
   bool more = true;
-  for (size_t moment = 0; more; moment += 1 + moment / 60) {
+  for (size_t moment = 0; more; moment += 1 + moment / 300) {
     CAPTURE(moment);
     Scarcity scarce(moment, 1 + moment % 3);
     tinyzh_error error;
