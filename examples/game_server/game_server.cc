@@ -2,11 +2,13 @@
 // says something, the nearest first.  The model gets a share of every tick and no more, so the world never waits for
 // it; where it has no answer in time, a line from a drawer is said.
 //
-//   game_server MODEL TOKENIZER [--ticks N] [--seed N] [--budget MICROSECONDS] [--threads N] [--log FILE]
+//   game_server MODEL TOKENIZER [--ticks N] [--seed N] [--budget MICROSECONDS] [--threads N] [--log FILE] [--lines FILE]
 //   game_server --replay FILE --seed N
 //
-// The log holds the tick of every piece of text and of every failure.  The world depends on its seed and on that log
-// alone: a replay of both, without any model, ends in the same state, bit for bit.
+// A budget of 0 gives the engine a thread of its own.  The log holds the tick of every piece of text and of every
+// failure.  The world depends on its seed and on that log alone: a replay of both, without any model, ends in the
+// same state, bit for bit.  Who speaks when depends on how fast the model is; what is said to a seed does not: with
+// --lines each line that was told to its end is written down as "SEED TEXT".
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -121,13 +123,14 @@ class World {
 // The characters' voices: requests in, what was heard out, within a share of the tick.
 class Voices {
  public:
-  Voices(const std::string& model, const std::string& tokenizer, int threads) {
+  Voices(const std::string& model, const std::string& tokenizer, int threads, bool own_thread, const std::string& lines)
+      : own_thread_(own_thread), lines_(lines, std::ios::binary) {
     tinyzh_error error;
     tinyzh_model_options model_options = tinyzh_model_options_default();
     model_options.weights = TINYZH_INT8;
     model_options.threads = threads;
     tinyzh_engine_options options = tinyzh_engine_options_default();
-    options.own_thread = 0;
+    options.own_thread = own_thread;
     options.streams = 16;
     options.queue_limit = 32;
     if (tinyzh_model_open(model.c_str(), &model_options, &model_, &error) ||
@@ -163,22 +166,27 @@ class Voices {
     request.user = reinterpret_cast<void*>(static_cast<intptr_t>(wish.character));
     uint64_t id;
     if (tinyzh_engine_submit(engine_, &request, &id, nullptr) != TINYZH_OK) return false;
-    requests_[wish.character] = id;
+    requests_[wish.character] = {id, wish.seed, {}};
     return true;
   }
 
   void hush(int character) {
-    if (const auto found = requests_.find(character); found != requests_.end()) tinyzh_engine_cancel(engine_, found->second);
+    if (const auto found = requests_.find(character); found != requests_.end())
+      tinyzh_engine_cancel(engine_, found->second.id);
   }
 
   std::vector<Heard> listen(int tick, uint32_t budget_us) {
-    tinyzh_engine_step(engine_, budget_us);
+    if (!own_thread_) tinyzh_engine_step(engine_, budget_us);
     std::vector<Heard> heard;
     for (tinyzh_event event; tinyzh_engine_poll(engine_, &event);) {
       const int character = static_cast<int>(reinterpret_cast<intptr_t>(event.user));
-      if (requests_[character] != event.request) continue;  // of a line that the world does not wait for any more
+      Line& line = requests_[character];
+      if (line.id != event.request) continue;  // of a line that the world does not wait for any more
       if (event.type == TINYZH_EVENT_TEXT) heard.push_back({tick, character, false, {event.text, event.size}});
-      if (event.type >= TINYZH_EVENT_FINISHED) heard.push_back({tick, character, true, {}});
+      if (event.type == TINYZH_EVENT_TEXT) line.text.append(event.text, event.size);
+      if (event.type < TINYZH_EVENT_FINISHED) continue;
+      heard.push_back({tick, character, true, {}});
+      if (event.finish == TINYZH_STOP || event.finish == TINYZH_LENGTH) lines_ << line.seed << ' ' << line.text << '\n';
     }
     return heard;
   }
@@ -187,7 +195,13 @@ class Voices {
   tinyzh_model* model_ = nullptr;
   tinyzh_tokenizer* tokenizer_ = nullptr;
   tinyzh_engine* engine_ = nullptr;
-  std::map<int, uint64_t> requests_;  // the last one of each character
+  struct Line {
+    uint64_t id = 0, seed = 0;
+    std::string text = {};
+  };
+  const bool own_thread_;
+  std::map<int, Line> requests_;  // the last one of each character
+  std::ofstream lines_;
 };
 
 void write(std::ostream& log, const Heard& h) {
@@ -216,7 +230,7 @@ void report(const World& world, int ticks) {
 int main(int argc, char** argv) {
   std::vector<std::string> files;
   std::map<std::string, std::string> options = {{"--ticks", "300"}, {"--seed", "1"}, {"--budget", "8000"},
-                                                {"--threads", "0"}, {"--log", ""},   {"--replay", ""}};
+                                                {"--threads", "0"}, {"--log", ""},   {"--replay", ""}, {"--lines", ""}};
   for (int i = 1; i < argc; ++i)
     if (options.count(argv[i]) && i + 1 < argc) {
       options[argv[i]] = argv[i + 1];
@@ -233,10 +247,11 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (files.size() != 2) {
-    std::cerr << "usage: game_server MODEL TOKENIZER [--ticks N] [--seed N] [--budget MICROSECONDS] [--log FILE]\n";
+    std::cerr << "usage: game_server MODEL TOKENIZER [--ticks N] [--seed N] [--budget MICROSECONDS] [--threads N] [--log FILE] [--lines FILE]\n";
     return 2;
   }
-  Voices voices(files[0], files[1], std::stoi(options["--threads"]));
+  const auto budget = static_cast<uint32_t>(std::stoul(options["--budget"]));
+  Voices voices(files[0], files[1], std::stoi(options["--threads"]), budget == 0, options["--lines"]);
   std::ofstream log(options["--log"], std::ios::binary);
   std::vector<Heard> refused;
   std::vector<double> worst;
@@ -246,7 +261,7 @@ int main(int argc, char** argv) {
     std::vector<Heard> heard = std::move(refused);
     refused.clear();
     for (Heard& h : heard) h.tick = now;
-    const std::vector<Heard> voiced = voices.listen(now, static_cast<uint32_t>(std::stoul(options["--budget"])));
+    const std::vector<Heard> voiced = voices.listen(now, budget);
     heard.insert(heard.end(), voiced.begin(), voiced.end());
     std::vector<bool> before(kCharacters);
     for (int i = 0; i < kCharacters; ++i) before[static_cast<size_t>(i)] = world.speaking(i);
