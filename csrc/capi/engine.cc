@@ -105,8 +105,8 @@ tinyzh_finish finish_of(FinishReason reason) {
 
 }  // namespace
 
-std::shared_ptr<tinyzh_engine::Serving> tinyzh_engine::serve(std::shared_ptr<Model> model) const {
-  return std::make_shared<Serving>(std::move(model), tokenizer ? tokenizer->vocabulary() : Vocabulary(), options);
+std::shared_ptr<Engine> tinyzh_engine::engine_of(std::shared_ptr<Model> model) const {
+  return std::make_shared<Engine>(std::move(model), tokenizer ? tokenizer->vocabulary() : Vocabulary(), options);
 }
 
 bool tinyzh_engine::collect(uint64_t id, Live& l) {
@@ -212,7 +212,7 @@ int32_t tinyzh_engine_create(tinyzh_model* model, const tinyzh_tokenizer* tokeni
       made->options.log = [log = o.log, user = o.log_user](LogLevel level, const std::string& message) {
         log(user, level == LogLevel::warning ? TINYZH_LOG_WARNING : TINYZH_LOG_INFO, message.c_str());
       };
-    made->serving = made->serve(model->model);
+    made->engine = made->engine_of(model->model);
     *engine = made.release();
   });
 }
@@ -224,14 +224,14 @@ int32_t tinyzh_model_swap(tinyzh_engine* engine, tinyzh_model* model, tinyzh_err
     require(engine, "engine");
     require(model, "model");
     const auto old = engine->current();  // gone after the lock, if nobody needs it any more
-    if (const int32_t now = old->model->config().vocab_size, then = model->model->config().vocab_size; now != then)
+    if (const int32_t now = old->model().config().vocab_size, then = model->model->config().vocab_size; now != then)
       fail(Code::tokenizer, "the new model's vocabulary has ", then, " tokens, the old one's ", now,
            ": sessions and tokenizer go with another; create an engine of its own");
-    auto next = engine->serve(model->model);
+    auto next = engine->engine_of(model->model);
     const std::scoped_lock lock(engine->mutex);
-    std::erase_if(engine->retired, [](const std::weak_ptr<tinyzh_engine::Serving>& s) { return s.expired(); });
-    engine->retired.push_back(engine->serving);
-    engine->serving.swap(next);
+    std::erase_if(engine->retired, [](const std::weak_ptr<Engine>& s) { return s.expired(); });
+    engine->retired.push_back(engine->engine);
+    engine->engine.swap(next);
   });
 }
 
@@ -243,8 +243,8 @@ int32_t tinyzh_engine_submit(tinyzh_engine* engine, const tinyzh_request* reques
     tinyzh_engine::Live live;
     live.user = r.user;
     live.token_events = r.token_events != 0;
-    live.serving = engine->current();
-    live.request = live.serving->engine.submit(options_of(r, *engine, live.serving->model->config()));
+    live.engine = engine->current();
+    live.request = live.engine->submit(options_of(r, *engine, live.engine->model().config()));
     const std::shared_ptr<Request> submitted = live.request;
     uint64_t its_id = 0;
     try {
@@ -322,11 +322,9 @@ size_t tinyzh_engine_step(tinyzh_engine* engine, uint32_t budget_us) {
   if (!engine) return 0;
   const auto deadline = Request::Clock::now() + std::chrono::microseconds(budget_us);
   size_t left = 0;
-  const auto work = [&](tinyzh_engine::Serving& serving) {
-    guarded(nullptr, [&] { left += serving.engine.step(deadline); });
-  };
+  const auto work = [&](Engine& e) { guarded(nullptr, [&] { left += e.step(deadline); }); };
   for (size_t i = 0;; ++i) {  // what was swapped first ends first
-    std::shared_ptr<tinyzh_engine::Serving> retired;
+    std::shared_ptr<Engine> retired;
     {
       const std::scoped_lock lock(engine->mutex);
       if (i >= engine->retired.size()) break;
@@ -340,12 +338,12 @@ size_t tinyzh_engine_step(tinyzh_engine* engine, uint32_t budget_us) {
 
 tinyzh_stats tinyzh_engine_get_stats(const tinyzh_engine* engine) {
   if (!engine) return {};
-  const auto serving = engine->current();
-  const Stats s = serving->engine.stats();
+  const auto current = engine->current();
+  const Stats s = current->stats();
   const auto percentiles = [](const Percentiles& p) { return tinyzh_percentiles{p.p50, p.p90, p.p99}; };
   tinyzh_stats stats = {};
   stats.running = s.running;
-  stats.waiting = serving->engine.waiting();
+  stats.waiting = current->waiting();
   stats.cache_bytes = s.pages * s.page_bytes;
   stats.cache_limit_bytes = s.pages_limit * s.page_bytes;
   stats.cache_kept_bytes = s.pages_kept * s.page_bytes;

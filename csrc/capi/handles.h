@@ -35,15 +35,8 @@ struct tinyzh_session {
 
 // The engine, and what its requests have to tell whoever polls.
 struct tinyzh_engine {
-  // A model at work.  After a swap the old one stays until its last request has been told to be over.
-  struct Serving {
-    Serving(std::shared_ptr<tinyzh::Model> m, tinyzh::Vocabulary vocabulary, const tinyzh::EngineOptions& options)
-        : model(std::move(m)), engine(model, std::move(vocabulary), options) {}
-    const std::shared_ptr<tinyzh::Model> model;
-    tinyzh::Engine engine;
-  };
   struct Live {
-    std::shared_ptr<Serving> serving;
+    std::shared_ptr<tinyzh::Engine> engine;  // that of its model: after a swap it stays until its last request is over
     std::shared_ptr<tinyzh::Request> request;
     void* user = nullptr;
     bool token_events = false;
@@ -54,10 +47,10 @@ struct tinyzh_engine {
     std::string text;
   };
 
-  std::shared_ptr<Serving> serve(std::shared_ptr<tinyzh::Model> model) const;
-  std::shared_ptr<Serving> current() const {
+  std::shared_ptr<tinyzh::Engine> engine_of(std::shared_ptr<tinyzh::Model> model) const;
+  std::shared_ptr<tinyzh::Engine> current() const {
     const std::scoped_lock lock(mutex);
-    return serving;
+    return engine;
   }
   void collect();                            // what is new becomes events, until there is one
   bool collect(uint64_t id, Live& request);  // of one; true: it is over.  Nothing is lost when it throws
@@ -70,8 +63,8 @@ struct tinyzh_engine {
   std::shared_ptr<tinyzh::Mailbox> mailbox = std::make_shared<tinyzh::Mailbox>();
 
   mutable std::mutex mutex;  // guards what follows; held for moments only
-  std::shared_ptr<Serving> serving;
-  std::vector<std::weak_ptr<Serving>> retired;
+  std::shared_ptr<tinyzh::Engine> engine;  // of the model that new requests are for
+  std::vector<std::weak_ptr<tinyzh::Engine>> retired;
   uint64_t last_id = 0;
   std::unordered_map<uint64_t, Live> live;
 

@@ -48,7 +48,7 @@ int32_t tinyzh_session_save(tinyzh_session* session, const char* path, tinyzh_er
     require(path, "path");
     const auto home = session->home.lock();
     if (!home) fail(Code::closed, "the session's engine is destroyed: save sessions before");
-    save_session(path, (*home)->current()->model->fingerprint(), session->session.finished_tokens());
+    save_session(path, (*home)->current()->model().fingerprint(), session->session.finished_tokens());
   });
 }
 
@@ -58,9 +58,9 @@ int32_t tinyzh_session_load(tinyzh_engine* engine, const char* path, tinyzh_sess
     require(path, "path");
     require(session, "session");
     *session = nullptr;
-    const auto serving = engine->current();
-    std::vector<int32_t> tokens = load_session(path, serving->model->fingerprint());
-    serving->engine.check_tokens(tokens);
+    const auto current = engine->current();
+    std::vector<int32_t> tokens = load_session(path, current->model().fingerprint());
+    current->check_tokens(tokens);
     *session = made(std::move(tokens), engine->home);
   });
 }

@@ -17,10 +17,10 @@
 
 namespace tinyzh {
 
-// Only insert() takes memory, so nothing else can fail.
 // How many tokens two lists begin with in common.
 size_t common_beginning(std::span<const int32_t> a, std::span<const int32_t> b);
 
+// Only insert() takes memory, so nothing else can fail.
 class PrefixCache {
  public:
   class Node;

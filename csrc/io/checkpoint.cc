@@ -1,6 +1,5 @@
 #include "io/checkpoint.h"
 
-
 #include "base/checked.h"
 #include "base/error.h"
 #include "io/layout.h"

@@ -256,6 +256,13 @@ struct Generic {
       __builtin_prefetch(next + done, 0, kSecondCache);
   }
 
+  // Block `later` of the part `here`; beyond the last block, as far into the part `after`, which is read next.
+  template <class T>
+  static inline const T* ahead(const AttentionHead& head, size_t later, size_t blocks, size_t here, size_t after) {
+    if (later < blocks) return at<T>(head.blocks[later], here);
+    return at<T>(head.blocks[later - blocks < blocks ? later - blocks : 0], after);
+  }
+
   // Scores of R rows with N blocks: 2 R N independent sums.  What comes later: keys of later blocks, after them the
   // first values.
   template <class T, int R, int N>
@@ -265,9 +272,7 @@ struct Generic {
     Lanes acc[R][N][2];
     for (int j = 0; j < N; ++j) {
       keys[j] = at<T>(head.blocks[block + j], head.keys);
-      const size_t later = block + static_cast<size_t>(j) + kKeysAhead;
-      next[j] = later < blocks ? at<T>(head.blocks[later], head.keys)
-                               : at<T>(head.blocks[later - blocks < blocks ? later - blocks : 0], head.values);
+      next[j] = ahead<T>(head, block + static_cast<size_t>(j) + kKeysAhead, blocks, head.keys, head.values);
       for (int r = 0; r < R; ++r) acc[r][j][0] = acc[r][j][1] = Lanes::splat(0);
     }
     for (size_t d = 0; d < head.head_size; ++d) {
@@ -324,9 +329,7 @@ struct Generic {
       const size_t block = first / kBlockPositions;
       const size_t end = head.positions - first < kBlockPositions ? head.positions - first : kBlockPositions;
       const T* v = at<T>(head.blocks[block], head.values) + d;
-      const size_t later = block + kValuesAhead;
-      const T* next = later < blocks ? at<T>(head.blocks[later], head.values) + d
-                                     : at<T>(head.blocks[later - blocks < blocks ? later - blocks : 0], head.next_keys) + d;
+      const T* next = ahead<T>(head, block + kValuesAhead, blocks, head.values, head.next_keys) + d;
       for (size_t t = 0; t < end; ++t) {
         prefetch(next + t * row, 0, 8 * N);
         for (int j = 0; j < N; ++j) {

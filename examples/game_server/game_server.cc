@@ -182,8 +182,10 @@ class Voices {
       const int character = static_cast<int>(reinterpret_cast<intptr_t>(event.user));
       Line& line = requests_[character];
       if (line.id != event.request) continue;  // of a line that the world does not wait for any more
-      if (event.type == TINYZH_EVENT_TEXT) heard.push_back({tick, character, false, {event.text, event.size}});
-      if (event.type == TINYZH_EVENT_TEXT) line.text.append(event.text, event.size);
+      if (event.type == TINYZH_EVENT_TEXT) {
+        heard.push_back({tick, character, false, {event.text, event.size}});
+        line.text += heard.back().text;
+      }
       if (event.type < TINYZH_EVENT_FINISHED) continue;
       heard.push_back({tick, character, true, {}});
       if (event.finish == TINYZH_STOP || event.finish == TINYZH_LENGTH) lines_ << line.seed << ' ' << line.text << '\n';
