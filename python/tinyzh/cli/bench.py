@@ -188,11 +188,7 @@ def _lines(r: Report) -> list[tuple[str, str]]:
         ("prefill", f"{r.prefill_tokens_per_second:.1f} tokens/s ({r.prefill_tokens} tokens)"),
         ("first token", f"{r.time_to_first_token * 1000:.1f} ms"),
         ("1 stream", f"{r.decode_tokens_per_second:.1f} tokens/s"),
-        (
-            f"{r.streams} streams",
-            f"{r.streams_tokens_per_second:.1f} tokens/s together "
-            "(in this version they run one after another)",
-        ),
+        (f"{r.streams} streams", f"{r.streams_tokens_per_second:.1f} tokens/s together"),
         ("memory", f"{bandwidth} {'thread' if r.threads == 1 else 'threads'}"),
         (
             "limit for 1 stream",
