@@ -127,7 +127,7 @@ def test_start_built_in(benchmark: Any) -> None:
 def test_start_tz(benchmark: Any, tmp_path: Path, dtype: str, threads: int) -> None:
     """From the call of Model() to the first token; the file lies in the page cache."""
     path = tmp_path / "model.tz"
-    _core.convert_to_tz(str(random_checkpoint(STORY_93M)), str(path), dtype, None)
+    _core.convert_to_tz(_core.Source(str(random_checkpoint(STORY_93M))), str(path), dtype, None)
 
     def start() -> None:
         with tinyzh.Model(path, tokenizer=False, threads=threads) as model:

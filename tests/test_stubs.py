@@ -96,7 +96,7 @@ def test_mypy_accepts_the_package() -> None:
 def test_stubtest_accepts_the_stub(tmp_path: Path) -> None:
     pytest.importorskip("mypy", reason="mypy is not installed")
     # What pybind11 does and a stub cannot say: a metaclass, and a constructor that refuses.
-    classes = "Batch|BpeTokenizer|Engine|Mailbox|Model|Request|SentencePieceModel|Vocabulary"
+    classes = "Batch|BpeTokenizer|Engine|Mailbox|Model|Request|SentencePieceModel|Source|Vocabulary"
     allowed = [rf"tinyzh\._core\.({classes})"]
     allowed += [r"tinyzh\._core\.Request\.__init__"]
     allowlist = tmp_path / "allowlist"

@@ -90,7 +90,7 @@ def test_odd_sizes_on_every_instruction_set(
 def test_auto_keeps_the_files_own(tmp_path: Path) -> None:
     for layout, dtype in (("v0", "float32"), ("v2", "int8")):
         target = convert(source(tmp_path, layout), tmp_path / f"{layout}.tz", "--format", "tz")
-        assert _core.read_checkpoint(str(target))["format"] == "tinyzh tz"
+        assert _core.Source(str(target)).checkpoint["format"] == "tinyzh tz"
         assert logits(target) == logits(target, dtype)
 
 
@@ -285,7 +285,7 @@ def test_stopped_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        _core.convert_to_tz(str(path), str(tmp_path / "m.tz"), "int4", stop)
+        _core.convert_to_tz(_core.Source(str(path)), str(tmp_path / "m.tz"), "int4", stop)
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -8,7 +8,9 @@
 #include <charconv>
 #include <cstring>
 #include <memory>
+#include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 
@@ -335,7 +337,7 @@ py::dict stats(const Engine& engine) {
                   "overhead_seconds"_a = percentiles(s.overhead), "first_token_seconds"_a = percentiles(s.first_token));
 }
 
-py::dict trace(Engine& engine, const std::vector<int32_t>& ids) {
+py::dict trace(Engine& engine, const std::vector<int32_t>& ids, const std::set<std::string>& only) {
   struct Named {
     std::vector<float> values;
     size_t cols;
@@ -345,6 +347,7 @@ py::dict trace(Engine& engine, const std::vector<int32_t>& ids) {
     const Away away;
     engine.evaluate(ids, [](size_t, std::span<const float>) {}, [&](const Intermediate& i) {
       const std::string name = i.layer < 0 ? i.name : concat("layers.", i.layer, ".", i.name);
+      if (!only.empty() && !only.contains(name)) return;
       Named& named = found.try_emplace(name, Named{{}, i.cols}).first->second;
       for (size_t r = 0; r < i.rows; ++r)
         named.values.insert(named.values.end(), i.data + r * i.stride, i.data + r * i.stride + i.cols);
@@ -359,27 +362,72 @@ py::dict trace(Engine& engine, const std::vector<int32_t>& ids) {
   return out;
 }
 
-py::dict read_checkpoint(const std::string& path) {
-  const MappedFile file(path);
-  return checkpoint_dict(parse_checkpoint(file.bytes(), path), file.bytes().size());
+TensorId tensor_of(const std::string& name) {
+  for (size_t i = 0; i < kTensorCount; ++i)
+    if (tensor_name(static_cast<TensorId>(i)) == name) return static_cast<TensorId>(i);
+  fail(Code::invalid_argument, "no tensor is called '", name, "'");
 }
 
-bool convert(const std::string& source, const std::string& target, const std::string& format, size_t group_size,
+Config config_of(const py::dict& c) {
+  return {c["dim"].cast<int32_t>(),        c["hidden_dim"].cast<int32_t>(), c["n_layers"].cast<int32_t>(),
+          c["n_heads"].cast<int32_t>(),    c["n_kv_heads"].cast<int32_t>(), c["vocab_size"].cast<int32_t>(),
+          c["seq_len"].cast<int32_t>(),    c["tied"].cast<bool>(),          c["norm_eps"].cast<float>(),
+          c["rope_theta"].cast<double>()};
+}
+
+using CArray = py::array_t<float, py::array::c_style>;
+
+std::shared_ptr<Source> source_of_arrays(const py::dict& config, const std::map<std::string, CArray>& arrays) {
+  // Kept as long as the source, and let go of with the GIL, whichever thread is the last to need it.
+  std::shared_ptr<const void> keeper(new std::map<std::string, CArray>(arrays), [](const void* kept) {
+    const py::gil_scoped_acquire held;
+    delete static_cast<const std::map<std::string, CArray>*>(kept);
+  });
+  TensorArrays found;
+  for (const auto& [name, array] : arrays)
+    found[static_cast<size_t>(tensor_of(name))] = {array.data(), static_cast<size_t>(array.size())};
+  return std::make_shared<Source>(config_of(config), found, std::move(keeper));
+}
+
+// One layer of a tensor, (rows, cols) or (cols) of a vector: fp32 as it lies there, or made of its int8 or int4.
+py::array weight(const std::shared_ptr<Model>& model, const std::string& name, size_t layer) {
+  const Weights& w = model->weights();
+  const TensorId id = tensor_of(name);
+  if (layer >= tensor_shape(w.config, id).layers) fail(Code::invalid_argument, name, " has no layer ", layer);
+  const auto dim = static_cast<py::ssize_t>(w.config.dim);
+  // The capsule keeps the model, into whose memory the array looks.
+  const auto view = [&](std::vector<py::ssize_t> shape, const float* values) {
+    auto* share = new std::shared_ptr<Model>(model);
+    const py::capsule keeper(share, [](void* kept) { delete static_cast<std::shared_ptr<Model>*>(kept); });
+    py::array_t<float> array(std::move(shape), values, keeper);
+    array.attr("setflags")("write"_a = false);
+    return py::array(array);
+  };
+  if (const float* vector = w.vector(id, layer)) return view({dim}, vector);
+  const Matrix& matrix = w.matrix(id, layer);
+  const auto rows = static_cast<py::ssize_t>(matrix.rows), cols = static_cast<py::ssize_t>(matrix.cols);
+  if (matrix.dtype == DType::float32) return view({rows, cols}, matrix.f32);
+  FloatArray made({rows, cols});
+  for (size_t row = 0; row < matrix.rows; ++row) matrix.row(row, made.mutable_data(static_cast<py::ssize_t>(row)));
+  made.attr("setflags")("write"_a = false);
+  return made;
+}
+
+bool convert(const Source& source, const std::string& target, const std::string& format, size_t group_size,
              const std::function<void(size_t, size_t)>& progress) {
-  const MappedFile file(source);
-  const Checkpoint checkpoint = parse_checkpoint(file.bytes(), source);
+  const Checkpoint& checkpoint = source.checkpoint();
   const size_t written = convert_checkpoint(checkpoint, target, format_of(format), group_size, progress);
   return written != 0 && groups_straddle_rows(checkpoint.config, written);
 }
 
-void convert_to_tz(const std::string& source, const std::string& target, const std::string& dtype,
+void convert_to_tz(std::shared_ptr<const Source> source, const std::string& target, const std::string& dtype,
                    const std::function<void(size_t, size_t, const char*)>& progress) {
   const auto stage = [&](const char* name) {
     return [&progress, name](size_t done, size_t total) {
       if (progress) progress(done, total, name);
     };
   };
-  const Model model(source, {dtype_of(dtype), 0, "", std::nullopt, stage("packed")});
+  const Model model(std::move(source), {dtype_of(dtype), 0, "", std::nullopt, stage("packed")});
   write_tz(target, model.weights(), stage("written"));
 }
 
@@ -455,21 +503,30 @@ PYBIND11_MODULE(_core, m) {
         return t.encode(text, dummy_prefix);
       }, "text"_a, "dummy_prefix"_a);
 
-  py::class_<Model, std::shared_ptr<Model>>(m, "Model", "A checkpoint opened for use.")
-      .def(py::init([](const std::string& path, const std::string& dtype, int threads, const std::string& isa,
-                       const std::string& kv_dtype) {
-        const ModelOptions options{dtype_of(dtype), threads, isa, kv_type_of(kv_dtype)};
+  py::class_<Source, std::shared_ptr<Source>>(m, "Source", "Where weights come from: a file, bytes or arrays.")
+      .def(py::init([](const std::string& path) {
         const Away away;
-        return owned(new Model(path, options), &destroy);
-      }), "path"_a, "dtype"_a, "threads"_a, "isa"_a, "kv_dtype"_a)
-      .def_static("from_bytes", [](const py::bytes& data, const std::string& dtype, int threads, const std::string& isa,
-                       const std::string& kv_dtype) {
-        const ModelOptions options{dtype_of(dtype), threads, isa, kv_type_of(kv_dtype)};
+        return std::make_shared<Source>(path);
+      }), "path"_a)
+      .def_static("from_bytes", [](const py::bytes& data) {
         const std::span<const std::byte> bytes = bytes_of(data);
         const Away away;
-        return owned(new Model(bytes, options), &destroy);
-      }, "data"_a, "dtype"_a, "threads"_a, "isa"_a, "kv_dtype"_a)
-      .def_property_readonly("checkpoint", [](const Model& model) { return checkpoint_dict(model.checkpoint(), model.file_bytes()); })
+        return std::make_shared<Source>(bytes);
+      }, "data"_a)
+      .def_static("from_arrays", &source_of_arrays, "config"_a, "arrays"_a,
+                  "fp32 (layers, rows, cols) by the names of the file, used in place.")
+      .def_property_readonly("checkpoint", [](const Source& s) { return checkpoint_dict(s.checkpoint(), s.bytes()); },
+                             "What its header says.");
+
+  py::class_<Model, std::shared_ptr<Model>>(m, "Model", "A checkpoint opened for use.")
+      .def(py::init([](std::shared_ptr<Source> source, const std::string& dtype, int threads, const std::string& isa,
+                       const std::string& kv_dtype) {
+        const ModelOptions options{dtype_of(dtype), threads, isa, kv_type_of(kv_dtype)};
+        const Away away;
+        return owned(new Model(std::move(source), options), &destroy);
+      }), "source"_a, "dtype"_a, "threads"_a, "isa"_a, "kv_dtype"_a)
+      .def_property_readonly("checkpoint", [](const Model& model) { return checkpoint_dict(model.checkpoint(), model.source_bytes()); })
+      .def("weight", &weight, "name"_a, "layer"_a, "One layer of a tensor as fp32, read-only: in place where it is fp32.")
       .def_property_readonly("dtype", [](const Model& model) { return std::string(dtype_name(model.weights().dtype)); })
       .def_property_readonly("isa", [](const Model& model) { return std::string(model.kernels().name); })
       .def_property_readonly("threads", [](Model& model) { return model.pool().threads(); })
@@ -511,7 +568,8 @@ PYBIND11_MODULE(_core, m) {
            "priority"_a, "timeout"_a)
       .def("submit_score", &submit_score, "ids"_a, py::kw_only(), "score_from"_a, "priority"_a, "timeout"_a)
       .def("logits", &logits, "ids"_a, "(T, vocab_size) float32.")
-      .def("trace", &trace, "ids"_a, "Every named intermediate: name -> (T, width) float32.")
+      .def("trace", &trace, "ids"_a, "only"_a = std::set<std::string>(),
+           "Every named intermediate, or only these: name -> (T, width) float32.")
       .def("stats", &stats, "What it has done lately.")
       .def("close", &Engine::close, NoGil());
 
@@ -530,13 +588,12 @@ PYBIND11_MODULE(_core, m) {
     save_session(path, fingerprint, ids);
   }, "path"_a, "fingerprint"_a, "ids"_a, "Writes the tokens of a session.");
   m.def("load_session", &load_session, "path"_a, "fingerprint"_a, "Its tokens, if it belongs to this model.");
-  m.def("read_checkpoint", &read_checkpoint, "path"_a, "What a checkpoint's header says.");
   m.def("convert", &convert, "source"_a, "target"_a, "format"_a, "group_size"_a, "progress"_a.none(true),
         "Rewrites a checkpoint; True when llama2.c's int8 program cannot read the result correctly.");
-  m.def("convert_to_tz", [](const std::string& source, const std::string& target, const std::string& dtype,
+  m.def("convert_to_tz", [](std::shared_ptr<Source> source, const std::string& target, const std::string& dtype,
                             const std::function<void(size_t, size_t, const char*)>& progress) {
     const Away away;
-    convert_to_tz(source, target, dtype, progress);
+    convert_to_tz(std::move(source), target, dtype, progress);
   }, "source"_a, "target"_a, "dtype"_a, "progress"_a.none(true),
      "Writes a checkpoint as the kernels read it, in tinyzh's own container.");
   m.def("verify", [](const std::string& path) {

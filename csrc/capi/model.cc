@@ -83,7 +83,7 @@ tinyzh_model_info tinyzh_model_get_info(const tinyzh_model* model) {
   info.vocab_size = c.vocab_size;
   info.context = c.seq_len;
   info.parameters = m.checkpoint().parameters();
-  info.file_bytes = m.file_bytes();
+  info.file_bytes = m.source_bytes();
   info.weight_bytes = m.weights().owned_bytes();
   info.cache_page_bytes = m.kv_layout().block_bytes();
   try {

@@ -411,7 +411,7 @@ std::vector<Engine::Work> Engine::plan() {
 }
 
 void Engine::begin_pass() {
-  model_->check_file();
+  model_->check_source();
   rows_.clear();
   places_.clear();
   for (Work& w : step_.work) {
@@ -469,7 +469,7 @@ void Engine::evaluate(std::span<const int32_t> ids,
     for (size_t i = first; i < std::min(first + Forward::kMaxRows, ids.size()); ++i)
       rows.push_back({ids[i], static_cast<int32_t>(i), cache.table(), true});
     on_engine_thread([&] {
-      model_->check_file();
+      model_->check_source();
       forward_.run(rows, logits.data(), observer);
       use(first, {logits.data(), rows.size() * vocab});
     });

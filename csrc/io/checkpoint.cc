@@ -5,6 +5,7 @@
 #include "io/layout.h"
 #include "io/load.h"
 #include "io/tz.h"
+#include "io/tz_layout.h"
 
 namespace tinyzh {
 namespace {
@@ -150,6 +151,7 @@ std::string_view format_name(Format format) {
     case Format::v1: return "llama2.c v1";
     case Format::v2: return "llama2.c v2";
     case Format::tz: return "tinyzh tz";
+    case Format::arrays: return "arrays";
   }
   return "unknown";
 }
@@ -215,6 +217,24 @@ Checkpoint parse_checkpoint(Bytes bytes, std::string_view name) {
     fail(Code::checkpoint, name, ": too long: it has ", bytes.size(), " bytes where its header (",
          format_name(header.format), ") describes ", offset, ": ", bytes.size() - offset,
          " bytes too many", kFetchAgain);
+  }
+  return checkpoint;
+}
+
+Checkpoint checkpoint_of_arrays(const Config& config, const TensorArrays& arrays) {
+  // Like tz, arrays may have any norm_eps and rope_theta.
+  if (const std::string problem = tz_problem(config, Packing::none, 0); !problem.empty())
+    fail(Code::invalid_argument, problem);
+  Checkpoint checkpoint{Format::arrays, config, 0, {}};
+  for (size_t i = 0; i < kTensorCount; ++i) {
+    const auto id = static_cast<TensorId>(i);
+    TensorView& tensor = checkpoint.tensors[i];
+    tensor.shape = tensor_shape(config, id);
+    tensor.data = std::as_bytes(arrays[i]).data();
+    tensor.layer_stride = tensor.shape.size() * sizeof(float);
+    if (const size_t wanted = tensor.shape.layers * tensor.shape.size(); arrays[i].size() != wanted)
+      fail(Code::invalid_argument, tensor_name(id), " has ", arrays[i].size(), " numbers, and its shape (",
+           tensor.shape.layers, ", ", tensor.shape.rows, ", ", tensor.shape.cols, ") has ", wanted);
   }
   return checkpoint;
 }

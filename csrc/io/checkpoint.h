@@ -14,8 +14,8 @@
 
 namespace tinyzh {
 
-enum class Format { v0, v1, v2, tz };
-std::string_view format_name(Format format);  // "llama2.c v0", ...
+enum class Format { v0, v1, v2, tz, arrays };  // arrays: no file, tensors that lie in memory
+std::string_view format_name(Format format);   // "llama2.c v0", ...
 
 // How a tz file holds its matrices: as fp32, or as Q8Matrix or Q4Matrix (quant/) lies in memory.
 enum class Packing { none, q8, q4 };
@@ -75,6 +75,12 @@ inline constexpr int32_t kMaxSeqLen = 1 << 20;
 
 // `name` is what messages call the input, usually its path.
 Checkpoint parse_checkpoint(std::span<const std::byte> bytes, std::string_view name);
+
+// Tensors in memory, by TensorId: fp32 (layers, rows, cols) without gaps; wcls of a tied model is empty.
+using TensorArrays = std::array<std::span<const float>, kTensorCount>;
+
+// Views of them.  Throws Error(Code::invalid_argument): a shape that no model has, or an array of another size.
+Checkpoint checkpoint_of_arrays(const Config& config, const TensorArrays& arrays);
 
 // What a file that is no checkpoint is: "an HTML page", "a Git LFS pointer", ... with what to do
 // about it; empty when it is nothing known.

@@ -22,17 +22,16 @@ struct Magic {
 };
 
 constexpr std::string_view kGguf =
-    "a GGUF model of llama.cpp, which this version does not read; make a .bin from the original weights with "
-    "llama2.c's export.py";
+    "a GGUF model of llama.cpp; the Python package opens it from its path, and its \"tinyzh convert\" makes a .tz or "
+    ".bin of it";
 constexpr std::string_view kGgml =
-    "an old GGML model of llama.cpp, which this version does not read; make a .bin from the original weights "
-    "with llama2.c's export.py";
+    "an old GGML model of llama.cpp, which nothing reads any more; convert the original weights";
 constexpr std::string_view kSafetensors =
-    "a safetensors file, which this version does not read; load it with transformers and make a .bin with "
-    "llama2.c's export.py (--hf)";
+    "a safetensors file; the Python package opens the folder that it belongs to, and its \"tinyzh convert\" makes a "
+    ".tz or .bin of it";
 constexpr std::string_view kTorch =
-    "a pickle of Python objects, perhaps a PyTorch model; make a .bin from it with llama2.c's export.py "
-    "(--checkpoint)";
+    "a pickle of Python objects, perhaps a PyTorch model; save it with transformers' save_pretrained, or make a .bin "
+    "from it with llama2.c's export.py (--checkpoint)";
 constexpr std::string_view kZip =
     "a zip archive, perhaps a PyTorch .pt; unpack it, or make a .bin from the model with llama2.c's export.py "
     "(--checkpoint)";

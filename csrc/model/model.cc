@@ -1,12 +1,11 @@
 #include "model/model.h"
 
-#include <algorithm>
 #include <charconv>
 #include <cstdlib>
-#include <cstring>
+#include <string_view>
+#include <utility>
 
 #include "base/error.h"
-#include "base/fnv1a.h"
 #include "base/fp_env.h"
 
 namespace tinyzh {
@@ -28,49 +27,34 @@ int choose_threads(int asked) {
   return check(whole ? n : 0, "TINYZH_THREADS", text);
 }
 
+Weights load(const Source& source, const ModelOptions& options, const Kernels& kernels, ThreadPool& pool) {
+  const StandardFloatingPoint standard;
+  const DType dtype = options.dtype.value_or(own_dtype(source.checkpoint()));
+  return {source.checkpoint(), dtype, kernels, pool, options.progress, options.allocator};
+}
+
 }  // namespace
 
-Model::Model(const std::string& path, const ModelOptions& options)
-    : kernels_(&choose_kernels(options.isa)), allocator_(options.allocator), pool_(choose_threads(options.threads)) {
-  file_.emplace(path);
-  load(options, file_->bytes(), path);
-}
-
-Model::Model(std::span<const std::byte> bytes, const ModelOptions& options)
-    : kernels_(&choose_kernels(options.isa)),
+Model::Model(std::shared_ptr<const Source> source, const ModelOptions& options)
+    : source_(std::move(source)),
+      checkpoint_(source_->checkpoint()),
+      source_bytes_(source_->bytes()),
+      kernels_(&choose_kernels(options.isa)),
       allocator_(options.allocator),
       pool_(choose_threads(options.threads)),
-      memory_(bytes.size(), allocator_) {
-  if (!bytes.empty()) std::memcpy(memory_.data(), bytes.data(), bytes.size());
-  load(options, memory_, "the bytes given");
+      weights_(load(*source_, options, *kernels_, pool_)),
+      kv_type_(options.kv_type.value_or(weights_.dtype == DType::float32 ? KvType::float32 : KvType::float16)) {
+  if (!weights_.independent) return;
+  fingerprint_ = source_->fingerprint();
+  source_.reset();
+  source_bytes_ = 0;
+  for (TensorView& tensor : checkpoint_.tensors) tensor.data = nullptr;
 }
 
-void Model::load(const ModelOptions& options, std::span<const std::byte> bytes, std::string_view name) {
-  const StandardFloatingPoint standard;
-  checkpoint_ = parse_checkpoint(bytes, name);
-  const DType dtype = options.dtype.value_or(own_dtype(checkpoint_));
-  kv_type_ = options.kv_type.value_or(dtype == DType::float32 ? KvType::float32 : KvType::float16);
-  weights_.emplace(checkpoint_, dtype, *kernels_, pool_, options.progress, allocator_);
-}
+Model::Model(const std::string& path, const ModelOptions& options)
+    : Model(std::make_shared<const Source>(path), options) {}
 
-uint64_t Model::fingerprint() const {
-  constexpr size_t kSamples = 512, kBytes = 64;
-  const Config& c = config();
-  const int32_t shape[] = {c.dim, c.hidden_dim, c.n_layers, c.n_heads, c.n_kv_heads, c.vocab_size, c.seq_len};
-  uint64_t hash = fnv1a(std::as_bytes(std::span(shape)));
-  check_file();
-  const std::span<const std::byte> bytes = file_ ? file_->bytes() : std::span<const std::byte>(memory_);
-  const size_t step = std::max<size_t>(kBytes, bytes.size() / kSamples);
-  for (size_t at = 0; at < bytes.size(); at += step) hash = fnv1a(bytes.subspan(at, std::min(kBytes, bytes.size() - at)), hash);
-  return hash;
-}
-
-size_t Model::file_bytes() const { return file_ ? file_->bytes().size() : memory_.size(); }
-
-void Model::check_file() const {
-  if (file_ && !file_->still_whole())
-    fail(Code::checkpoint, file_->path(), ": the file became shorter than the ", file_->bytes().size(),
-         " bytes it had when it was opened; open it again once it is whole");
-}
+Model::Model(std::span<const std::byte> bytes, const ModelOptions& options)
+    : Model(std::make_shared<const Source>(bytes, options.allocator), options) {}
 
 }  // namespace tinyzh

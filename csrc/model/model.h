@@ -1,4 +1,4 @@
-// A checkpoint opened for use: file, weights, kernels and threads in one place.
+// A checkpoint opened for use: its source, weights, kernels and threads in one place.
 #pragma once
 
 #include <functional>
@@ -6,14 +6,12 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <string_view>
 
-#include "base/aligned.h"
 #include "base/thread_pool.h"
 #include "io/checkpoint.h"
-#include "io/mapped_file.h"
 #include "kernels/kernels.h"
 #include "model/kv_cache.h"
+#include "model/source.h"
 #include "model/weights.h"
 
 namespace tinyzh {
@@ -31,36 +29,37 @@ class Model {
  public:
   static constexpr int kMaxThreads = 256;
 
-  Model(const std::string& path, const ModelOptions& options);              // mapped, used in place
-  Model(std::span<const std::byte> bytes, const ModelOptions& options);     // copied
+  Model(std::shared_ptr<const Source> source, const ModelOptions& options);
+  Model(const std::string& path, const ModelOptions& options);           // mapped, used in place
+  Model(std::span<const std::byte> bytes, const ModelOptions& options);  // copied
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
   const Config& config() const { return checkpoint_.config; }
   const Checkpoint& checkpoint() const { return checkpoint_; }
-  const Weights& weights() const { return *weights_; }
+  const Weights& weights() const { return weights_; }
   const Kernels& kernels() const { return *kernels_; }
   ThreadPool& pool() { return pool_; }
   const Allocator& allocator() const { return allocator_; }
   KvLayout kv_layout() const { return {config(), kv_type_}; }
-  size_t file_bytes() const;
-  // Of the shape and of samples all over the file: other weights, another number.
-  uint64_t fingerprint() const;
-
-  // Throws Error(Code::checkpoint) when the file has been cut short since it was opened.
-  void check_file() const;
+  size_t source_bytes() const { return source_bytes_; }
+  uint64_t fingerprint() const { return source_ ? source_->fingerprint() : fingerprint_; }
+  void check_source() const {  // throws Error(Code::checkpoint) when its file has been cut short
+    if (source_) source_->check_whole();
+  }
 
  private:
-  void load(const ModelOptions& options, std::span<const std::byte> bytes, std::string_view name);
-
-  const Kernels* kernels_;
-  const Allocator allocator_;
-  KvType kv_type_ = KvType::float32;
-  ThreadPool pool_;
-  std::optional<MappedFile> file_;
-  AlignedBuffer<std::byte> memory_;
+  // The weights point into it.  Arrays that were quantised are let go of: then it is null, and so are the
+  // pointers of checkpoint_.
+  std::shared_ptr<const Source> source_;
   Checkpoint checkpoint_;
-  std::optional<Weights> weights_;
+  size_t source_bytes_;  // 0 once it was let go of
+  uint64_t fingerprint_ = 0;  // of the source that was let go of
+  const Kernels* const kernels_;
+  const Allocator allocator_;
+  ThreadPool pool_;
+  const Weights weights_;
+  const KvType kv_type_;
 };
 
 }  // namespace tinyzh

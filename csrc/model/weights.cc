@@ -53,7 +53,8 @@ void Matrix::row(size_t index, float* out) const {
 
 Weights::Weights(const Checkpoint& checkpoint, DType type, const Kernels& kernels, ThreadPool& pool,
                  const std::function<void(size_t, size_t)>& progress, const Allocator& allocator)
-    : config(checkpoint.config), dtype(type), group_size(type == DType::int8 ? checkpoint.group_size : 0),
+    : config(checkpoint.config), dtype(type), independent(checkpoint.format == Format::arrays && type != DType::float32),
+      group_size(type == DType::int8 ? checkpoint.group_size : 0),
       layers(static_cast<size_t>(checkpoint.config.n_layers)) {
   if (checkpoint.packing != Packing::none && checkpoint.packing != packing_of(dtype))
     fail(Code::invalid_argument, "dtype is ", dtype_name(dtype), ", but the file is a tz of ",
@@ -77,11 +78,17 @@ Weights::Weights(const Checkpoint& checkpoint, DType type, const Kernels& kernel
     else
       jobs.push_back({&target, &source, id, layer});
   };
+  const size_t dim = static_cast<size_t>(config.dim);
+  if (independent) vectors_.reserve((2 * layers.size() + 1) * dim);  // so that none of them moves
+  auto vector = [&](TensorId id, size_t layer) -> const float* {
+    const float* values = checkpoint[id].f32(layer);
+    return independent ? &*vectors_.insert(vectors_.end(), values, values + dim) : values;
+  };
   add(tok_emb, TensorId::tok_emb, 0);
   for (size_t l = 0; l < layers.size(); ++l) {
     LayerWeights& layer = layers[l];
-    layer.rms_att = checkpoint[TensorId::rms_att].f32(l);
-    layer.rms_ffn = checkpoint[TensorId::rms_ffn].f32(l);
+    layer.rms_att = vector(TensorId::rms_att, l);
+    layer.rms_ffn = vector(TensorId::rms_ffn, l);
     add(layer.wq, TensorId::wq, l);
     add(layer.wk, TensorId::wk, l);
     add(layer.wv, TensorId::wv, l);
@@ -90,7 +97,7 @@ Weights::Weights(const Checkpoint& checkpoint, DType type, const Kernels& kernel
     add(layer.w2, TensorId::w2, l);
     add(layer.w3, TensorId::w3, l);
   }
-  rms_final = checkpoint[TensorId::rms_final].f32(0);
+  rms_final = vector(TensorId::rms_final, 0);
   if (!config.tied) add(wcls_, TensorId::wcls, 0);
 
   if (dtype == DType::float32) dequantised_.resize(jobs.size());
@@ -139,6 +146,29 @@ Weights::Weights(const Checkpoint& checkpoint, DType type, const Kernels& kernel
     if (error) std::rethrow_exception(error);
 }
 
+const float* Weights::vector(TensorId id, size_t layer) const {
+  switch (id) {
+    case TensorId::rms_att: return layers[layer].rms_att;
+    case TensorId::rms_ffn: return layers[layer].rms_ffn;
+    case TensorId::rms_final: return rms_final;
+    default: return nullptr;
+  }
+}
+
+const Matrix& Weights::matrix(TensorId id, size_t layer) const {
+  switch (id) {
+    case TensorId::wq: return layers[layer].wq;
+    case TensorId::wk: return layers[layer].wk;
+    case TensorId::wv: return layers[layer].wv;
+    case TensorId::wo: return layers[layer].wo;
+    case TensorId::w1: return layers[layer].w1;
+    case TensorId::w2: return layers[layer].w2;
+    case TensorId::w3: return layers[layer].w3;
+    case TensorId::wcls: return wcls();
+    default: return tok_emb;
+  }
+}
+
 size_t Weights::bytes_per_token() const {
   size_t bytes = wcls().bytes() + config.dim * sizeof(float);
   for (const LayerWeights& l : layers) {
@@ -149,7 +179,7 @@ size_t Weights::bytes_per_token() const {
 }
 
 size_t Weights::owned_bytes() const {
-  size_t bytes = tok_emb.owned_bytes() + wcls_.owned_bytes();
+  size_t bytes = vectors_.size() * sizeof(float) + tok_emb.owned_bytes() + wcls_.owned_bytes();
   for (const LayerWeights& l : layers)
     for (const Matrix* m : {&l.wq, &l.wk, &l.wv, &l.wo, &l.w1, &l.w2, &l.w3}) bytes += m->owned_bytes();
   for (const AlignedBuffer<float>& buffer : dequantised_) bytes += buffer.bytes();

@@ -48,18 +48,23 @@ struct LayerWeights {
 class Weights {
  public:
   // Views into `checkpoint`'s bytes wherever they can be used as they are (fp32 in an fp32 file, all of a tz
-  // file); the bytes must stay.  Quantising and packing run on the pool; now and then, on the caller's thread,
+  // file); the bytes must stay, unless the weights are independent of them.  Quantising and packing run on the pool; now and then, on the caller's thread,
   // progress(done, total) is told the matrices done, and stops the work by throwing.
   Weights(const Checkpoint& checkpoint, DType dtype, const Kernels& kernels, ThreadPool& pool,
           const std::function<void(size_t, size_t)>& progress = {}, const Allocator& allocator = Allocator::system());
 
   Config config;
   DType dtype;
+  bool independent;   // arrays that were quantised: nothing points into them any more
   size_t group_size;  // of int8 matrices; 0: a scale for each row
   Matrix tok_emb;     // (vocab_size, dim)
   std::vector<LayerWeights> layers;
   const float* rms_final = nullptr;  // (dim)
   const Matrix& wcls() const { return config.tied ? tok_emb : wcls_; }  // (vocab_size, dim)
+
+  // By the name of the file: a matrix, or the vector (dim) that it is if it is one, else null.
+  const Matrix& matrix(TensorId id, size_t layer) const;
+  const float* vector(TensorId id, size_t layer) const;
 
   // Bytes of weights that one token reads: every matrix but the embedding table, of which it reads a row.
   size_t bytes_per_token() const;
@@ -67,6 +72,7 @@ class Weights {
 
  private:
   Matrix wcls_;
+  std::vector<float> vectors_;
   std::vector<AlignedBuffer<float>> dequantised_;
 };
 

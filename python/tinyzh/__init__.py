@@ -18,6 +18,7 @@ from .errors import (
     FileMissing,
     GenerationError,
     InvalidArgument,
+    MissingPackage,
     QueueFull,
     TinyzhError,
     TokenizerError,
@@ -28,6 +29,8 @@ from .sampling import SamplingParams
 from .session import Session
 from .stats import EngineStats, Percentiles
 from .tokenizer import BinTokenizer, SentencePieceTokenizer, Tokenizer
+from .trace import Trace
+from .weights import Weights
 
 
 def get_include() -> str:
@@ -58,6 +61,7 @@ __all__ = [
     "GenerationError",
     "GenerationStats",
     "InvalidArgument",
+    "MissingPackage",
     "Model",
     "Percentiles",
     "QueueFull",
@@ -69,6 +73,8 @@ __all__ = [
     "TokenLogprob",
     "Tokenizer",
     "TokenizerError",
+    "Trace",
+    "Weights",
     "get_include",
     "get_library_dir",
     "numerics_version",

@@ -9,6 +9,7 @@
     │   ├── ContextFull                  the prompt does not fit the context
     │   └── QueueFull                    too many requests are waiting
     ├── BackendError (RuntimeError)      unknown instruction set, device not available
+    ├── MissingPackage (ImportError)     an optional package that is not installed
     ├── InvalidArgument (ValueError)     a parameter out of its range
     └── FileError (OSError)              a file cannot be opened, read or written
         └── FileMissing (FileNotFoundError)
@@ -24,6 +25,7 @@ __all__ = [
     "FileMissing",
     "GenerationError",
     "InvalidArgument",
+    "MissingPackage",
     "QueueFull",
     "TinyzhError",
     "TokenizerError",
@@ -56,6 +58,10 @@ class QueueFull(GenerationError):
 
 class BackendError(TinyzhError, RuntimeError):
     """An instruction set or a device that is unknown, not built or not there."""
+
+
+class MissingPackage(TinyzhError, ImportError):
+    """An optional package is not installed; the message says what brings it."""
 
 
 class InvalidArgument(TinyzhError, ValueError):

@@ -19,18 +19,20 @@ from .config import Config
 from .errors import (
     BackendError,
     ContextFull,
-    FileMissing,
     GenerationError,
     InvalidArgument,
     QueueFull,
     TokenizerError,
 )
+from .formats.found import Found, of_source, open_path, source_of
 from .generation import Generation
 from .sampling import SamplingParams, checked_integer, checked_number
 from .session import Session
 from .sizes import parse_bytes
 from .stats import EngineStats
-from .tokenizer import BOS, EOS, Tokenizer, continue_with, find_tokenizer, open_tokenizer
+from .tokenizer import Tokenizer, continue_with, open_tokenizer
+from .trace import Trace
+from .weights import Weights, stacked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,10 +76,12 @@ class Model:
     """A story model.
 
     Args:
-        path: a llama2.c checkpoint (v0, v1 or v2; told apart by content), its bytes, or None for
-            the built-in story model.
-        tokenizer: a tokenizer, or the path of one; None: found beside the checkpoint; False: none
-            (prompts are token ids then, and generations have ids but no text).
+        path: a llama2.c checkpoint (v0, v1 or v2), a tz or GGUF file, a Hugging Face folder (told
+            apart by content), the bytes of a checkpoint or tz file, or None for the built-in story
+            model.
+        tokenizer: a tokenizer, or the path of one; None: that of the folder or the GGUF file, else
+            one found beside the checkpoint; False: none (prompts are token ids then, and
+            generations have ids but no text).
         dtype: ``auto`` keeps the file's own precision; ``float32``; ``int8``; ``int4``.
         kv_dtype: how keys and values of earlier positions are kept: ``float32``, ``float16`` or
             ``int8``; ``auto`` is float32 with float32 weights, else float16.
@@ -91,8 +95,9 @@ class Model:
 
     Raises:
         FileMissing, FileError: the file cannot be read.
-        CheckpointError: it is not a checkpoint, or not a whole one.
+        CheckpointError: it is not a checkpoint, or not a whole one, or a model of another kind.
         TokenizerError: no tokenizer that fits.
+        MissingPackage: its format needs a package that is not installed.
         BackendError: an unknown device, or an instruction set (TINYZH_ISA) that is not there.
 
     One Model may be used from any number of threads.  It is a context manager; leaving the block
@@ -101,7 +106,7 @@ class Model:
 
     def __init__(
         self,
-        path: str | os.PathLike[str] | bytes | None = None,
+        path: str | os.PathLike[str] | bytes | Found | None = None,
         *,
         tokenizer: Tokenizer | str | os.PathLike[str] | Literal[False] | None = None,
         dtype: str = "auto",
@@ -125,47 +130,77 @@ class Model:
             raise InvalidArgument(
                 f"kv_dtype is {kv_dtype!r:.100}: expected auto, float32, float16 or int8"
             )
-        if path is not None and not isinstance(path, (str, os.PathLike, bytes)):
+        if path is not None and not isinstance(path, (str, os.PathLike, bytes, Found)):
             raise InvalidArgument(f"path is {path!r:.100}: expected a path, bytes or None")
         if path is None:
             path = _DATA / "story.bin"
             tokenizer = _DATA / "story.tokenizer.bin" if tokenizer is None else tokenizer
         if isinstance(path, bytes):
-            self._path: Path | None = None
-            self._core = _core.Model.from_bytes(path, dtype, threads or 0, "", kv_dtype)
-        else:
-            self._path = Path(path)
-            if not self._path.exists():
-                raise FileMissing(f"{self._path}: no such file")
-            self._core = _core.Model(os.fsencode(self._path), dtype, threads or 0, "", kv_dtype)
+            path = _found_in_bytes(path)
+        found = path if isinstance(path, Found) else open_path(path)
+        self._name = found.name
+        self._core = _core.Model(found.load(), dtype, threads or 0, "", kv_dtype)
         self._checkpoint = self._core.checkpoint
         self._config = Config.from_checkpoint(self._checkpoint)
-        self._tokenizer = self._find_tokenizer(tokenizer)
-        vocabulary = self._tokenizer.vocabulary if self._tokenizer else _core.Vocabulary([])
-        self._engine = _core.Engine(self._core, vocabulary, queue_limit, streams, kv_bytes)
+        self._format = found.format
+        self._bos, self._ends = found.bos, found.ends
+        self._defaults = SamplingParams(**found.defaults)
+        self._tokenizer = self._find_tokenizer(tokenizer, found)
+        self._vocabulary = _vocabulary(self._tokenizer, self._config.vocab_size)
+        self._engine = _core.Engine(self._core, self._vocabulary, queue_limit, streams, kv_bytes)
         self._process = os.getpid()
         self._closed = False
         _open_models.add(self)
 
+    @classmethod
+    def from_arrays(
+        cls,
+        config: Config,
+        arrays: Mapping[str, NDArray[Any]],
+        *,
+        tokenizer: Tokenizer | str | os.PathLike[str] | Literal[False] | None = False,
+        **options: Any,
+    ) -> Model:
+        """A model of arrays, for instance out of training or from ``other.weights``.
+
+        Args:
+            config: the shape.
+            arrays: of floating-point numbers, by the names of llama2.c's file: ``tok_emb``
+                (vocab_size, dim), ``wq`` (n_layers, dim, dim) or ``layers.0.wq`` … (dim, dim)
+                (docs/formats.md).  float32 arrays that lie without gaps are used in place, and
+                must not change then.
+            tokenizer: a tokenizer or the path of one; False: none.
+            options: the other arguments of Model.
+
+        Raises:
+            InvalidArgument: a shape that no model has; an array is missing or does not fit.
+        """
+        if not isinstance(config, Config):
+            raise InvalidArgument(f"config is {config!r:.100}: expected a tinyzh.Config")
+        source = source_of(config, stacked(config, arrays))
+        found = of_source("from arrays", source, _no_tokenizer)
+        return cls(found, tokenizer=tokenizer, **options)
+
     def _find_tokenizer(
-        self, tokenizer: Tokenizer | str | os.PathLike[str] | Literal[False] | None
+        self, tokenizer: Tokenizer | str | os.PathLike[str] | Literal[False] | None, found: Found
     ) -> Tokenizer | None:
         if tokenizer is False:
             return None
         if tokenizer is None:
-            if self._path is None:
-                raise TokenizerError("a model from bytes has no folder to look in: pass tokenizer=")
-            return find_tokenizer(self._path, self._config.vocab_size)
-        if isinstance(tokenizer, (str, os.PathLike)):
-            return open_tokenizer(Path(tokenizer), self._config.vocab_size)
-        if isinstance(tokenizer, bool) or not hasattr(tokenizer, "vocab_size"):
+            tokenizer = found.tokenizer()
+        elif isinstance(tokenizer, (str, os.PathLike)):
+            tokenizer = open_tokenizer(Path(tokenizer))
+        elif isinstance(tokenizer, bool) or not hasattr(tokenizer, "vocab_size"):
             raise InvalidArgument(
                 f"tokenizer is {tokenizer!r:.100}: expected a path, a tokenizer, False or None"
             )
-        if tokenizer.vocab_size != self._config.vocab_size:
+        # Other programs round the vocabulary up, so that some ids have no piece.
+        rounded_up = found.format in ("Hugging Face", "GGUF")
+        pieces, wanted = tokenizer.vocab_size, self._config.vocab_size
+        if pieces > wanted or (pieces < wanted and not rounded_up):
             raise TokenizerError(
-                f"the tokenizer has {tokenizer.vocab_size} pieces, the model's vocabulary "
-                f"{self._config.vocab_size}; pass the tokenizer that belongs to this model"
+                f"{tokenizer.path}: has {pieces} pieces, the model's vocabulary {wanted}; pass the "
+                "tokenizer that belongs to this model"
             )
         return tokenizer
 
@@ -214,7 +249,7 @@ class Model:
             ContextFull: the prompt is longer than the context.
             QueueFull: ``queue_limit`` generations are waiting.
         """
-        chosen = _checked_params(params).but(
+        chosen = self._params(params).but(
             temperature=temperature,
             top_p=top_p,
             top_k=top_k,
@@ -241,7 +276,7 @@ class Model:
         params: SamplingParams,
         echo: bool,
         timeout: float | None,
-        ends: Sequence[int] = (BOS, EOS),
+        ends: Sequence[int] | None = None,
         *,
         priority: int = 0,
         overflow: str = "stop",
@@ -259,8 +294,9 @@ class Model:
             checked_integer("a token of stop_tokens", token, 0, self._config.vocab_size - 1)
         for token in params.logit_bias or {}:
             checked_integer("a token of logit_bias", token, 0, self._config.vocab_size - 1)
+        ends = self._ends if ends is None else ends
         ends = [i for i in ends if i < self._config.vocab_size]  # a model of bytes may have none
-        starts_text = self._tokenizer is not None and all(i == BOS for i in ids)
+        starts_text = self._tokenizer is not None and all(i == self._bos for i in ids)
         request = self._engine.submit(
             ids,
             temperature=params.temperature,
@@ -289,7 +325,7 @@ class Model:
             request,
             owner=self,
             deadline=None if timeout is None else time.monotonic() + timeout,
-            pieces=self._tokenizer.pieces
+            pieces=[piece for piece, _ in self._vocabulary.pieces()]
             if self._tokenizer and params.logprobs is not None
             else [],
             seed=params.seed or 0,
@@ -315,7 +351,7 @@ class Model:
         """
         if isinstance(prompts, str) or not isinstance(prompts, Iterable):
             raise InvalidArgument(f"prompts is {prompts!r:.100}: expected a list of prompts")
-        chosen = _checked_params(params).but(**changes).with_seed()
+        chosen = self._params(params).but(**changes).with_seed()
         running: list[Generation] = []
         for i, prompt in enumerate(prompts):
             one = chosen.plus_seed(i)
@@ -458,12 +494,75 @@ class Model:
             InvalidArgument: an id out of range.
             ContextFull: more tokens than the context.
         """
-        self._check_usable()
-        checked, context = self._checked("ids", ids), self._config.seq_len
-        if len(checked) > context:  # before memory is taken for the result
-            raise ContextFull(f"{len(checked)} tokens do not fit the model's context of {context}")
-        _import_numpy()
-        return self._engine.logits(checked)
+        if isinstance(ids, str):
+            raise InvalidArgument(f"ids is {ids!r:.100}: expected a list of token ids")
+        return self._engine.logits(self._fitting(ids))
+
+    def trace(self, text: str | Sequence[int]) -> Trace:
+        """Every intermediate of a forward pass, by name; see :class:`Trace`.
+
+        Args:
+            text: a text (BOS is put before it), or token ids.
+
+        Raises:
+            InvalidArgument: an id out of range.
+            ContextFull: more tokens than the context.
+        """
+        return Trace(self._engine.trace(self._fitting(text)), self._config)
+
+    def hidden_states(self, text: str | Sequence[int], layer: int = -1) -> NDArray[np.float32]:
+        """The residual stream behind a layer: (T, dim) float32, no norm applied.
+
+        Args:
+            text: a text (BOS is put before it), or token ids.
+            layer: 0: the token embeddings; 1 to n_layers: behind that layer; -1: behind the last.
+
+        Raises:
+            InvalidArgument: an id or a layer out of range.
+            ContextFull: more tokens than the context.
+        """
+        last = self._config.n_layers
+        layer = checked_integer("layer", layer, -last - 1, last) % (last + 1)
+        if layer < last:
+            name = f"layers.{layer}.x"
+            return self._engine.trace(self._fitting(text), {name})[name]
+        names = {f"layers.{last - 1}.x_mid", f"layers.{last - 1}.ffn_out"}
+        middle, more = self._engine.trace(self._fitting(text), names).values()
+        behind: NDArray[np.float32] = middle + more
+        return behind
+
+    def embed(self, text: str | Sequence[str], pooling: str = "mean") -> NDArray[np.float32]:
+        """Vectors for texts: what the last norm gives, before the classifier.
+
+        Args:
+            text: one text, or several.
+            pooling: ``mean`` over the tokens (BOS left out, unless there is no other); ``last``:
+                of the last token; ``none``: of every token, BOS first.
+
+        Returns:
+            (dim) float32 of one text, (n, dim) of several; with ``none`` (T, dim) of one text.
+
+        Raises:
+            InvalidArgument: no text, an unknown pooling, or several texts with ``none``.
+            ContextFull: a text is longer than the context.
+        """
+        if pooling not in ("mean", "last", "none"):
+            raise InvalidArgument(f"pooling is {pooling!r:.100}: expected mean, last or none")
+        if not isinstance(text, str):
+            texts = list(text)
+            if not texts or pooling == "none" or not all(isinstance(t, str) for t in texts):
+                raise InvalidArgument(
+                    f"text is {text!r:.100}: expected a text, or with mean or last a list of them"
+                )
+            import numpy as np
+
+            return np.stack([self.embed(one, pooling) for one in texts])
+        states = self._engine.trace(self._fitting(text), {"final_norm"})["final_norm"]
+        if pooling == "none":
+            return states
+        chosen = states[-1:] if pooling == "last" else states[len(states) > 1 :]
+        vector: NDArray[np.float32] = chosen.mean(axis=0)
+        return vector
 
     # ---- looking ------------------------------------------------------------------------------
 
@@ -482,6 +581,23 @@ class Model:
         if self._tokenizer is None:
             raise TokenizerError("this model was opened with tokenizer=False: pass token ids")
         return self._tokenizer
+
+    @property
+    def defaults(self) -> SamplingParams:
+        """What ``generate`` uses where it is told nothing else: tinyzh's own values, changed by the
+        generation_config.json of a Hugging Face folder."""
+        return self._defaults
+
+    @property
+    def format(self) -> str:
+        """What it was read from: ``llama2.c v0``, ``llama2.c v1``, ``llama2.c v2``, ``tinyzh tz``,
+        ``Hugging Face``, ``GGUF`` or ``arrays``."""
+        return self._format
+
+    @property
+    def weights(self) -> Weights:
+        """Its tensors by name, as read-only arrays."""
+        return Weights(self._core, self._config)
 
     @property
     def dtype(self) -> str:
@@ -549,15 +665,21 @@ class Model:
         self.close()
 
     def __repr__(self) -> str:
-        name = self._path.name if self._path else "from bytes"
         c = self._config
         return (
-            f"<tinyzh.Model {name}: {self.parameters / 1e6:.1f}M parameters, {self.dtype}, "
+            f"<tinyzh.Model {self._name}: {self.parameters / 1e6:.1f}M parameters, {self.dtype}, "
             f"dim {c.dim}, {c.n_layers} layers, {c.n_heads} heads, vocabulary {c.vocab_size}, "
             f"context {c.seq_len}, {self.threads} threads, {self.isa}>"
         )
 
     # ---- helpers ------------------------------------------------------------------------------
+
+    def _params(self, params: SamplingParams | None) -> SamplingParams:
+        if params is None:
+            return self._defaults
+        if not isinstance(params, SamplingParams):
+            raise InvalidArgument(f"params is {params!r:.100}: expected a SamplingParams")
+        return params
 
     def _ids(self, prompt: str | Sequence[int]) -> list[int]:
         if not isinstance(prompt, str):
@@ -583,6 +705,15 @@ class Model:
                 )
         return checked
 
+    def _fitting(self, text: str | Sequence[int]) -> list[int]:
+        """Checked token ids that fit the context, before memory is taken for a result."""
+        self._check_usable()
+        ids = self._ids(text) if isinstance(text, str) else self._checked("ids", text)
+        if len(ids) > (context := self._config.seq_len):
+            raise ContextFull(f"{len(ids)} tokens do not fit the model's context of {context}")
+        _import_numpy()
+        return ids
+
     def _text(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode(list(ids)) if self._tokenizer else ""
 
@@ -596,12 +727,24 @@ class Model:
             )
 
 
-def _checked_params(params: SamplingParams | None) -> SamplingParams:
-    if params is None:
-        return SamplingParams()
-    if not isinstance(params, SamplingParams):
-        raise InvalidArgument(f"params is {params!r:.100}: expected a SamplingParams")
-    return params
+def _found_in_bytes(data: bytes) -> Found:
+    def no_folder(_: int) -> Tokenizer:
+        raise TokenizerError("a model from bytes has no folder to look in: pass tokenizer=")
+
+    return of_source("from bytes", _core.Source.from_bytes(data), no_folder)
+
+
+def _no_tokenizer(_: int) -> Tokenizer:
+    raise TokenizerError("a model from arrays has no tokenizer of its own: pass tokenizer=")
+
+
+def _vocabulary(tokenizer: Tokenizer | None, vocab_size: int) -> _core.Vocabulary:
+    """id -> bytes; ids without a piece add nothing to a text."""
+    if tokenizer is None:
+        return _core.Vocabulary([])
+    if (missing := vocab_size - tokenizer.vocab_size) == 0:
+        return tokenizer.vocabulary
+    return _core.Vocabulary([*tokenizer.vocabulary.pieces(), *[(b"", "control")] * missing])
 
 
 def _when_there_is_room(submit: Callable[[], _Request], running: Sequence[_Request]) -> _Request:

@@ -110,7 +110,7 @@ class BinTokenizer:
                 half-width one that it has.
             squeeze_spaces: drop leading and trailing spaces, and make one of several.
         """
-        _check_text(text)
+        checked_text(text)
         prefix = True if dummy_prefix is None else dummy_prefix
         data = text.encode("utf-8", "surrogatepass")
         return self._core.encode(data, bos, eos, prefix, squeeze_spaces, narrow_punctuation)
@@ -127,24 +127,28 @@ class BinTokenizer:
 class SentencePieceTokenizer:
     """A SentencePiece ``.model``, with the normalisation and the space rules that the file records.
 
+    Args:
+        path: the file; or, with ``data``, where its content comes from.
+        data: the content, if it is no file of its own.
+
     Raises:
         TokenizerError: not such a file.
         FileError: it cannot be read.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, data: bytes | None = None) -> None:
         import sentencepiece  # here, since importing it costs more than loading a small model
 
         self.path = Path(path)
-        data = _read(self.path)
+        self.data = _read(self.path) if data is None else data
         try:
-            self._sp = sentencepiece.SentencePieceProcessor(model_proto=data)
+            self._sp = sentencepiece.SentencePieceProcessor(model_proto=self.data)
         except RuntimeError as error:
             raise TokenizerError(f"{path}: not a SentencePiece model ({error})") from None
         # The library cannot leave out a dummy prefix that the file asks for; the core can, of BPE.
         self._core: _core.SentencePieceModel | None = None
         with contextlib.suppress(TokenizerError):
-            self._core = _core.SentencePieceModel(data, os.fsencode(path))
+            self._core = _core.SentencePieceModel(self.data, os.fsencode(path))
 
     @property
     def vocab_size(self) -> int:
@@ -192,8 +196,7 @@ class SentencePieceTokenizer:
             bos, eos: put the token for the beginning, the end of a text around it.
             dummy_prefix: False leaves out the space that the file asks for in front of a text.
         """
-        _check_text(text)
-        text = text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate has no bytes
+        text = checked_text(text)
         ids = self._without_prefix(text) if dummy_prefix is False else self._with_prefix(text)
         return [BOS] * bos + ids + [EOS] * eos
 
@@ -225,9 +228,11 @@ def _piece(sp: sentencepiece.SentencePieceProcessor, i: int) -> tuple[bytes, str
     return piece.replace("▁", " ").encode(), "normal"
 
 
-def _check_text(text: object) -> None:
+def checked_text(text: object) -> str:
+    """The text, with "?" for lone surrogates, which have no bytes; InvalidArgument: it is none."""
     if not isinstance(text, str):
         raise InvalidArgument(f"text is {text!r:.100}: expected a string")
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _read(path: Path) -> bytes:
@@ -271,12 +276,12 @@ def _is_bin(data: bytes, path: Path) -> bool:
 
 def _candidates(checkpoint: Path, vocab_size: int) -> Iterator[Path]:
     stem = checkpoint.name.removesuffix(".bin")
-    for name in (
-        "tokenizer.model",
-        f"{stem}.model",
-        "tokenizer.bin",
-        f"{stem}.tokenizer.bin",
+    for name in (  # that of this very checkpoint before one that may be another's
         f"{stem}.tokenizer.model",
+        f"{stem}.tokenizer.bin",
+        f"{stem}.model",
+        "tokenizer.model",
+        "tokenizer.bin",
         f"tok{vocab_size}.model",
         f"tok{vocab_size}.bin",
     ):

@@ -55,7 +55,7 @@ def test_info_as_json(cli: Cli, tiny_path: Path, tiny: tinyzh.Model) -> None:
 
 def test_info_of_int8(cli: Cli, tiny_path: Path, tmp_path: Path) -> None:
     target = tmp_path / "alone_v2.bin"
-    _core.convert(str(tiny_path), str(target), "v2", 32, None)
+    _core.convert(_core.Source(str(tiny_path)), str(target), "v2", 32, None)
     facts = json.loads(cli("info", target, "--json").out)
     assert (facts["dtype"], facts["group_size"]) == ("int8", 32)
     with tinyzh.Model(target, tokenizer=False) as model:
@@ -92,7 +92,7 @@ def test_convert(cli: Cli, tiny_path: Path, tmp_path: Path, layout: str) -> None
     target, expected = tmp_path / "new.bin", tmp_path / "expected.bin"
     result = cli("convert", tiny_path, target, "--format", layout)
     assert result.code == 0
-    _core.convert(str(tiny_path), str(expected), layout, 0, None)
+    _core.convert(_core.Source(str(tiny_path)), str(expected), layout, 0, None)
     assert target.read_bytes() == expected.read_bytes()
     assert result.out.startswith(f"{target}: {layout}, ")
 
@@ -110,7 +110,7 @@ def test_convert_tells_when_llama2c_misreads(cli: Cli, tmp_path: Path) -> None:
 def test_convert_with_groups_of(cli: Cli, tiny_path: Path, tmp_path: Path) -> None:
     target = tmp_path / "new.bin"
     assert cli("convert", tiny_path, target, "--format", "v2", "--group-size", "8").code == 0
-    assert _core.read_checkpoint(str(target))["group_size"] == 8
+    assert _core.Source(str(target)).checkpoint["group_size"] == 8
     wrong = cli("convert", tiny_path, tmp_path / "b", "--format", "v2", "--group-size", "7")
     assert wrong.code == 2
     assert "7" in one_line(wrong)
@@ -129,14 +129,14 @@ def test_convert_does_not_overwrite(cli: Cli, tiny_path: Path, tmp_path: Path) -
     assert "--force" in one_line(refused)
     assert target.read_bytes() == b"precious"
     assert cli("convert", source, target, "--format", "v1", "--force").code == 0
-    assert _core.read_checkpoint(str(target))["format"] == "llama2.c v1"
+    assert _core.Source(str(target)).checkpoint["format"] == "llama2.c v1"
 
     link = tmp_path / "link.bin"
     link.symlink_to(source)
     for same in (source, link):
         refused = cli("convert", source, same, "--format", "v1", "--force")
         assert refused.code == 2
-        assert "same file" in one_line(refused)
+        assert "are the same" in one_line(refused)
     assert source.read_bytes() == tiny_path.read_bytes()
 
 

@@ -78,7 +78,7 @@ def test_importing_it_is_cheap() -> None:
         (["generate", "--timeout", "-1"], ["timeout is -1.0"]),
         (["generate", "--dtype", "int3"], ["dtype is 'int3'", "float32"]),
         (["generate", "--threads", "0"], ["--threads", "'0'", "256"]),
-        (["convert", "a", "b"], ["--format"]),
+        (["convert", "a", "b.bin"], ["--format"]),
         (["tokenize", "--decode", "从前"], ["从前", "ids"]),
         (["tokenize", "--decode", "9999999"], ["9999999", "2999"]),
         (["score", ""], ["expected at least one character"]),

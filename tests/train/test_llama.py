@@ -12,8 +12,9 @@ torch = pytest.importorskip("torch", reason="compares; pip install 'tinyzh[train
 
 import tinyzh  # noqa: E402
 from tinyzh.config import Config  # noqa: E402
+from tinyzh.formats.pieces import Pieces  # noqa: E402
 from tinyzh.train.binary import read_bin, write_bin  # noqa: E402
-from tinyzh.train.huggingface import fast_tokenizer, write_folder  # noqa: E402
+from tinyzh.train.export import hugging_face_folder  # noqa: E402
 from tinyzh.train.model import Llama  # noqa: E402
 
 DATA = Path(__file__).parents[1] / "data"
@@ -105,7 +106,7 @@ def transformers_model(folder: Path) -> object:
 @pytest.mark.parametrize("config", SHAPES, ids=NAMES)
 def test_transformers_computes_the_same(config: Config, tmp_path: Path) -> None:
     model, ids = random_model(config), some_ids(config)
-    write_folder(model, DATA / "zh.model", tmp_path)
+    hugging_face_folder(model, DATA / "zh.model", tmp_path)
     theirs = transformers_model(tmp_path)
     with torch.no_grad():
         assert_close(theirs(torch.tensor([ids])).logits[0].numpy(), torch_logits(model, ids))
@@ -119,7 +120,7 @@ def test_the_builtin_model_in_all_three(tmp_path: Path) -> None:
         ids = engine.tokenizer.encode("从前，有一只小兔子住在森林里。" * 8, bos=True)
         expected = torch_logits(model, ids)
         assert_close(engine.logits(ids), expected)
-    write_folder(model, BUILTIN.with_name("story.tokenizer.model"), tmp_path)
+    hugging_face_folder(model, BUILTIN.with_name("story.tokenizer.model"), tmp_path)
     theirs = transformers_model(tmp_path)
     with torch.no_grad():
         assert_close(theirs(torch.tensor([ids])).logits[0].numpy(), expected)
@@ -144,7 +145,7 @@ def test_their_tokenizer_gives_the_same_ids(name: str) -> None:
     import sentencepiece
 
     path = DATA / f"{name}.model"
-    theirs = tokenizers.Tokenizer.from_str(json.dumps(fast_tokenizer(path)))
+    theirs = tokenizers.Tokenizer.from_str(json.dumps(Pieces.of_model(path.read_bytes()).json()))
     ours = sentencepiece.SentencePieceProcessor(model_file=str(path))
     for text in TEXTS:
         assert theirs.encode(text).ids == [1, *ours.encode(text)], text

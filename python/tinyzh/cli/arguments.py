@@ -113,7 +113,10 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, compute: bool = True
         "-m",
         "--model",
         metavar="FILE",
-        help=both("a llama2.c checkpoint; none: the built-in model", "模型文件；省略则用内置模型"),
+        help=both(
+            "a checkpoint, GGUF file or Hugging Face folder; none: the built-in model",
+            "模型文件或 Hugging Face 文件夹；省略则用内置模型",
+        ),
     )
     group.add_argument(
         "--tokenizer",
@@ -165,12 +168,12 @@ def open_model(args: argparse.Namespace) -> Model:
             threads=args.threads,
         )
     except TokenizerError as error:
-        raise for_command_line(error) from None
+        raise TokenizerError(for_command_line(str(error))) from None
 
 
-def for_command_line(error: TokenizerError) -> TokenizerError:
-    """The error with its remedy in the words of the command line."""
-    return TokenizerError(str(error).replace("pass tokenizer=", "name it with --tokenizer"))
+def for_command_line(message: str) -> str:
+    """A message with its remedy in the words of the command line."""
+    return message.replace("pass tokenizer=", "name it with --tokenizer")
 
 
 def read_text(argument: str | None, what: str) -> str:

@@ -1,42 +1,60 @@
-"""``tinyzh convert``: from one checkpoint format to another."""
+"""``tinyzh convert``: from one format to another."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import time
+from pathlib import Path
 
-from .. import _core
-from ..errors import FileError
+from ..errors import FileError, TinyzhError
+from ..formats.conversion import DTYPES, compare, convert, format_of_name
+from ..formats.found import open_path
 from .arguments import UsageError, both, whole_number
 from .info import bytes_in_words
 from .terminal import Terminal
 
 NAME = "convert"
-SUMMARY = "rewrite a model file in another format / 转换模型文件的格式"
+SUMMARY = "rewrite a model in another format / 转换模型格式"
 
 _PATIENCE = 0.5  # seconds before progress is worth a line
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments."""
-    parser.add_argument("source", metavar="IN", help=both("a checkpoint", "原模型文件"))
-    parser.add_argument("target", metavar="OUT", help=both("the new file", "新文件"))
+    parser.add_argument(
+        "source",
+        metavar="IN",
+        help=both(
+            "a checkpoint, GGUF file or Hugging Face folder",
+            "原模型：检查点、GGUF 文件或 Hugging Face 文件夹",
+        ),
+    )
+    parser.add_argument(
+        "target", metavar="OUT", help=both("the new file or folder", "新文件或文件夹")
+    )
     parser.add_argument(
         "--format",
-        required=True,
-        choices=("v0", "v1", "v2", "tz"),
+        choices=tuple(DTYPES),
         help=both(
             "v0: fp32, what llama2.c's run reads; v1: fp32 with a magic number; v2: int8; "
-            "tz: tinyzh's own, ready to compute with, opens at once",
-            "v0 与 v1 为 fp32，v2 为 int8，tz 为 tinyzh 自有格式，打开即用",
+            "tz: tinyzh's own, ready to compute with, opens at once; hf: a folder for "
+            "transformers; gguf: for llama.cpp. Default: what OUT's name says (.tz, .gguf, a "
+            "folder)",
+            "v0 与 v1 为 fp32，v2 为 int8，tz 为 tinyzh 自有格式，打开即用；hf 为 transformers "
+            "文件夹；gguf 供 llama.cpp 使用。默认由新文件名判断",
         ),
     )
     parser.add_argument(
         "--dtype",
-        choices=("auto", "float32", "int8", "int4"),
+        choices=("auto", "float32", "float16", "int8", "int4"),
         default="auto",
-        help=both("tz: precision; default IN's own", "tz：精度，默认与 IN 相同"),
+        help=both(
+            "precision: of tz float32, int8 or int4 (auto: IN's own); of hf float32 or float16; "
+            "of gguf float32 (F32), float16 (F16) or int8 (Q8_0)",
+            "精度：tz 默认与原模型相同；hf 可为 float32 或 float16；gguf 可为 float32、float16 或 "
+            "int8（Q8_0）",
+        ),
     )
     parser.add_argument(
         "--group-size",
@@ -49,41 +67,105 @@ def add(parser: argparse.ArgumentParser) -> None:
         ),
     )
     parser.add_argument(
+        "--tokenizer",
+        metavar="FILE",
+        help=both("of the model; none: found beside IN or in it", "分词器；省略则自动寻找"),
+    )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help=both(
+            "compute logits with IN and OUT and compare them", "分别用原模型与新模型计算并比较结果"
+        ),
+    )
+    parser.add_argument(
         "--force", action="store_true", help=both("replace OUT if it exists", "覆盖已有文件")
     )
 
 
 def run(args: argparse.Namespace, terminal: Terminal) -> None:
     """Writes OUT, which appears only when it is whole."""
-    if args.group_size and args.format != "v2":
-        raise UsageError(f"--group-size is for --format v2, not {args.format}: leave it out")
-    if args.dtype != "auto" and args.format != "tz":
-        raise UsageError(f"--dtype is for --format tz, not {args.format}: leave it out")
+    format = args.format or format_of_name(args.target)
+    if format is None:
+        raise UsageError(
+            f"{args.target} does not say which format it is to be: give --format, "
+            f"one of {', '.join(DTYPES)}"
+        )
+    if args.group_size and format != "v2":
+        raise UsageError(f"--group-size is for --format v2, not {format}: leave it out")
+    if args.dtype != "auto" and args.dtype not in DTYPES[format]:
+        only = [d for d in DTYPES[format] if d != "auto"]
+        raise UsageError(
+            f"--dtype {args.dtype} is not for --format {format}, which holds {' or '.join(only)}"
+        )
     if os.path.exists(args.target):
         if os.path.exists(args.source) and os.path.samefile(args.source, args.target):
-            raise UsageError(f"IN and OUT are the same file, {args.target}: give OUT another name")
-        if not args.force:
+            raise UsageError(f"IN and OUT are the same, {args.target}: give OUT another name")
+        if not args.force and not _is_empty_folder(args.target):
             raise FileError(f"{args.target}: exists; --force replaces it")
     started = time.monotonic()
 
     # Called for every tensor, which is also when Ctrl-C is noticed.
-    def progress(done: int, total: int, stage: str = "written") -> None:
+    def progress(done: int, total: int, stage: str) -> None:
         if time.monotonic() - started > _PATIENCE:
             terminal.progress(f"{args.target}: {done} of {total} tensors {stage}")
 
-    misread = False
-    if args.format == "tz":
-        _core.convert_to_tz(args.source, args.target, args.dtype, progress)
-    else:
-        misread = _core.convert(args.source, args.target, args.format, args.group_size, progress)
-    before, after = os.path.getsize(args.source), os.path.getsize(args.target)
+    done = convert(
+        args.source,
+        args.target,
+        format,
+        dtype=args.dtype,
+        group_size=args.group_size,
+        tokenizer=args.tokenizer,
+        progress=progress,
+    )
     terminal.progress("")
+    before, after = size_of(args.source), sum(size_of(path) for path in done.files)
     terminal.line(
-        f"{args.target}: {args.format}, {bytes_in_words(after)} ({after / before:.0%} of "
+        f"{args.target}: {format}, {bytes_in_words(after)} ({after / before:.0%} of "
         f"{bytes_in_words(before)})"
     )
-    if misread:
-        terminal.note(
-            "tinyzh: note: llama2.c's int8 program (runq) reads this file wrongly, since the rows "
-            "of its matrices are no multiple of the group; tinyzh reads it correctly"
+    if beside := [path.name for path in done.files[1:] if format != "hf"]:
+        terminal.line(f"beside it: {', '.join(beside)}")
+    for note in done.notes:
+        terminal.note(f"tinyzh: note: {note}")
+    if args.verify:
+        _verify(args.source, args.target, args.dtype, terminal)
+
+
+def _is_empty_folder(path: str) -> bool:
+    return os.path.isdir(path) and not os.listdir(path)
+
+
+def size_of(path: str | Path) -> int:
+    """Bytes of a file, or of the files in a folder."""
+    if not os.path.isdir(path):
+        return os.path.getsize(path)
+    return sum(entry.stat().st_size for entry in os.scandir(path) if entry.is_file())
+
+
+def _verify(source: str, target: str, dtype: str, terminal: Terminal) -> None:
+    held = open_path(source), open_path(target)
+    terminal.progress("comparing")
+    result = compare(source, target, _lower(dtype, *(found.format for found in held)))
+    terminal.progress("")
+    if result.largest_difference == 0:
+        verdict = "the same bits"
+    else:
+        verdict = (
+            f"logits differ by at most {result.relative:.1e} of the largest, "
+            f"{result.same_choice:.0%} of the most probable tokens are the same"
         )
+    if not result.agree:
+        raise TinyzhError(
+            f"{target}: {verdict}, more than rounding to its precision makes "
+            f"({result.allowed:g}): do not use it"
+        )
+    terminal.line(f"verified over {result.tokens} tokens: {verdict}")
+
+
+def _lower(dtype: str, *formats: str) -> str:
+    """The precision that limits a comparison."""
+    if dtype in ("float16", "int8", "int4"):
+        return dtype
+    return "int8" if "llama2.c v2" in formats else "float32"

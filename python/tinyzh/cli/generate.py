@@ -114,13 +114,12 @@ def run(args: argparse.Namespace, terminal: Terminal) -> None:
     prompt = read_text(args.prompt, "prompt")
     # A seed drawn here is short: easier to type again than one of 64 bits.
     seed = args.seed if args.seed is not None else 1 + secrets.randbelow(2**32 - 1)
-    params = SamplingParams().but(
-        seed=seed,
-        stop=args.stop,
-        bad_words=args.bad_word,
-        **{flag.replace("-", "_"): getattr(args, flag.replace("-", "_")) for flag in _SAMPLING},
-    )
+    names = [flag.replace("-", "_") for flag in _SAMPLING]
+    given = {name: getattr(args, name) for name in names}
+    given |= {"seed": seed, "stop": args.stop, "bad_words": args.bad_word}
+    SamplingParams().but(**given)  # so that a mistake is told before a model is read
     with open_model(args) as model:
+        params = model.defaults.but(**given)
         for i in range(args.stories):
             story = params.plus_seed(i)
             if args.stories > 1 and not args.json:

@@ -10,9 +10,9 @@ from dataclasses import asdict
 from typing import Any
 
 from .. import _core
-from ..errors import TokenizerError
+from ..errors import MissingPackage, TokenizerError
+from ..formats import open_path
 from ..model import _DATA, Model
-from ..tokenizer import BinTokenizer, find_tokenizer
 from .arguments import both, for_command_line
 from .terminal import Terminal
 
@@ -20,6 +20,11 @@ NAME = "info"
 SUMMARY = "what a model file is and needs / 查看模型文件"
 
 _SESSIONS = (1, 16, 256)
+_TOKENIZERS = {
+    "BinTokenizer": "tokenizer.bin",
+    "SentencePieceTokenizer": "SentencePiece",
+    "JsonTokenizer": "tokenizer.json",
+}
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -52,8 +57,9 @@ def run(args: argparse.Namespace, terminal: Terminal) -> None:
 
 def _facts(file: str | None) -> dict[str, Any]:
     path = file if file is not None else os.fspath(_DATA / "story.bin")
-    checkpoint = _core.read_checkpoint(path)
-    with Model(path, tokenizer=False) as model:
+    found = open_path(path)
+    with Model(found, tokenizer=False) as model:
+        checkpoint = model._checkpoint
         memory = model.memory()
         config, dtype, threads, isa = model.config, model.dtype, model.threads, model.isa
     # fp32 and tz files are used where they lie in the mapped file; others are held beside it.
@@ -61,7 +67,7 @@ def _facts(file: str | None) -> dict[str, Any]:
     cache = memory["kv_cache_per_position"] * config.seq_len
     facts: dict[str, Any] = {
         "path": path,
-        "format": checkpoint["format"],
+        "format": model.format,
         "group_size": checkpoint["group_size"] or None,
         "numerics_version": checkpoint["numerics_version"] or None,
         "dtype": dtype,
@@ -78,12 +84,12 @@ def _facts(file: str | None) -> dict[str, Any]:
         "isa": isa,
     }
     try:
-        tokenizer = find_tokenizer(path, config.vocab_size)
-        kind = "tokenizer.bin" if isinstance(tokenizer, BinTokenizer) else "SentencePiece"
+        tokenizer = found.tokenizer()
+        kind = _TOKENIZERS.get(type(tokenizer).__name__, "tokenizer")
         facts["tokenizer"] = {"path": os.fspath(tokenizer.path), "kind": kind}
-    except TokenizerError as error:
+    except (MissingPackage, TokenizerError) as error:
         facts["tokenizer"] = None
-        facts["tokenizer_problem"] = str(for_command_line(error))
+        facts["tokenizer_problem"] = for_command_line(str(error))
     return facts
 
 

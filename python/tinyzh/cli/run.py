@@ -125,7 +125,7 @@ def run(options: Options, terminal: Terminal) -> None:
     from .run_tokenizer import find_run_tokenizer
 
     path = os.fspath(options.checkpoint)
-    header = _core.read_checkpoint(path)["config"]
+    header = _core.Source(os.fsencode(path)).checkpoint["config"]
     tokenizer = find_run_tokenizer(options.tokenizer, options.checkpoint, header["vocab_size"])
     context: int = header["seq_len"]
     steps = min(options.steps or context, context)

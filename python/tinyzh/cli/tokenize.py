@@ -6,10 +6,10 @@ import argparse
 import json
 import re
 
-from .. import _core
 from ..errors import TokenizerError
+from ..formats import open_path
 from ..model import _DATA
-from ..tokenizer import Tokenizer, find_tokenizer, open_tokenizer
+from ..tokenizer import Tokenizer, open_tokenizer
 from .arguments import UsageError, add_model_arguments, both, for_command_line, read_text
 from .pieces import visible
 from .terminal import Terminal
@@ -60,13 +60,13 @@ def _open(model: str | None, tokenizer: str | None) -> Tokenizer:
         return open_tokenizer(tokenizer)
     if model is None:
         return open_tokenizer(_DATA / "story.tokenizer.bin")
-    vocab_size: int = _core.read_checkpoint(model)["config"]["vocab_size"]
+    found = open_path(model)
     if tokenizer is not None:
-        return open_tokenizer(tokenizer, vocab_size)
+        return open_tokenizer(tokenizer, found.config.vocab_size)
     try:
-        return find_tokenizer(model, vocab_size)
+        return found.tokenizer()
     except TokenizerError as error:
-        raise for_command_line(error) from None
+        raise TokenizerError(for_command_line(str(error))) from None
 
 
 def _numbers(text: str) -> list[int]:

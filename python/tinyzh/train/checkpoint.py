@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..atomic import replacing
 from ..errors import FileMissing
-from .atomic import replacing
 from .config import Run
 from .errors import TrainingError
 from .model import Llama

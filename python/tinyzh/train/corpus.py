@@ -19,9 +19,9 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
+from ..atomic import replacing
 from ..errors import FileMissing, InvalidArgument
 from . import stories
-from .atomic import replacing
 from .clean import chinese_share, clean, comparison_key
 from .duplicates import near_duplicates
 from .extra import track

@@ -6,15 +6,17 @@ import shutil
 from pathlib import Path
 from typing import Literal, get_args
 
-from ..errors import InvalidArgument
-from .atomic import replacing
+from ..atomic import replacing
+from ..errors import FileMissing, InvalidArgument
+from ..formats.huggingface import write_folder
+from ..formats.pieces import Pieces
+from ..model import Model
 from .binary import stacked, write_bin
 from .checkpoint import Checkpoint
-from .huggingface import write_folder
 from .model import Llama
 from .model_card import model_card
 
-__all__ = ["Format", "export"]
+__all__ = ["Format", "export", "hugging_face_folder"]
 
 Format = Literal["v0", "v1", "v2", "fp16", "hf"]
 
@@ -53,7 +55,7 @@ def export(
     written = [target]
     pieces = tokenizer or run_folder
     if format == "hf":
-        written = write_folder(model, pieces / "tokenizer.model", target)
+        written = hugging_face_folder(model, pieces / "tokenizer.model", target)
     else:
         if format == "fp16":
             _write_fp16(model, target)
@@ -69,6 +71,18 @@ def export(
         text = model_card(saved, target.name, format, run_folder / "log.csv", corpus, licence)
         part.write_text(text, encoding="utf-8")
     return [*written, card]
+
+
+def hugging_face_folder(model: Llama, tokenizer: Path, folder: Path) -> list[Path]:
+    """Writes weights, configuration and tokenizer; returns the files."""
+    if not tokenizer.exists():
+        raise FileMissing(
+            f"{tokenizer}: no such file; a Hugging Face folder needs the SentencePiece model: "
+            "name its folder with --tokenizer"
+        )
+    pieces = Pieces.of_model(tokenizer.read_bytes())
+    with Model.from_arrays(model.config, stacked(model)) as engine:
+        return write_folder(folder, engine.config, engine.weights, pieces)
 
 
 def _write_fp16(model: Llama, path: Path) -> None:

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .atomic import replacing
+from ..atomic import replacing
 from .extra import require
 
 __all__ = ["COLUMNS", "TABLE", "Log", "read_table"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .atomic import replacing
+from ..atomic import replacing
 from .extra import require
 
 __all__ = ["plot_lengths"]

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from ..atomic import replacing
 from ..errors import FileError, FileMissing, InvalidArgument
 from ..tokenizer import Tokenizer, open_tokenizer
-from .atomic import replacing
 from .corpus import SPLITS, read_corpus
 from .dataset import TokenDataset
 from .extra import track

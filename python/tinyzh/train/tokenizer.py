@@ -10,7 +10,6 @@ import io
 import json
 import random
 import re
-import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -18,15 +17,16 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..atomic import replacing
 from ..errors import FileMissing, InvalidArgument, TokenizerError
-from .atomic import replacing
+from ..formats.pieces import Pieces
 from .corpus import read_corpus
 from .extra import track
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
-__all__ = ["TokenizerReport", "bin_of_model", "find_trained", "train_tokenizer"]
+__all__ = ["TokenizerReport", "find_trained", "train_tokenizer"]
 
 RESERVED = 3 + 256  # <unk>, <s>, </s> and the bytes
 MOST_CHARACTERS = 0.7  # of the room; the rest is for pieces of several characters
@@ -116,7 +116,7 @@ def train_tokenizer(
 
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    for name, data in (("tokenizer.model", model), ("tokenizer.bin", bin_of_model(model))):
+    for name, data in (("tokenizer.model", model), ("tokenizer.bin", Pieces.of_model(model).bin())):
         with replacing(out / name) as path:
             path.write_bytes(data)
     sp = _load(model)
@@ -139,18 +139,6 @@ def train_tokenizer(
         text = json.dumps(report.to_dict(), ensure_ascii=False, indent=2)
         path.write_text(text + "\n", encoding="utf-8")
     return report
-
-
-def bin_of_model(model: bytes) -> bytes:
-    """A SentencePiece model as llama2.c's file: each piece's score, length and bytes."""
-    sp = _load(model)
-    pieces = [sp.id_to_piece(i).replace("▁", " ").encode() for i in range(sp.vocab_size())]
-    pieces[sp.bos_id()], pieces[sp.eos_id()] = b"\n<s>\n", b"\n</s>\n"
-    file = io.BytesIO()
-    file.write(struct.pack("<I", max(map(len, pieces))))
-    for i, piece in enumerate(pieces):
-        file.write(struct.pack("<fi", sp.get_score(i), len(piece)) + piece)
-    return file.getvalue()
 
 
 def _load(model: bytes) -> SentencePieceProcessor:

@@ -321,7 +321,7 @@ TEST_CASE("checkpoint: numbers whose product leaves 64 bits are refused one by o
 }
 
 TEST_CASE("checkpoint: another kind of file is called by its name") {
-  refused(as_bytes("GGUF\3\0\0\0 and so on, for more than a header"), {"model.bin", "GGUF", "export.py"});
+  refused(as_bytes("GGUF\3\0\0\0 and so on, for more than a header"), {"model.bin", "GGUF", "tinyzh convert"});
   refused(as_bytes("<!DOCTYPE html><html>"), {"model.bin", "21 bytes", "HTML"});
 }
 

@@ -30,12 +30,12 @@ TEST_CASE("model: from a path and from bytes it is the same model") {
     const std::vector<std::byte> bytes = small_file(format);
     write_file(directory / "model.bin", bytes);
     Model mapped(directory / "model.bin", {}), copied(bytes, {});
-    CHECK(mapped.file_bytes() == bytes.size());
-    CHECK(copied.file_bytes() == bytes.size());
+    CHECK(mapped.source_bytes() == bytes.size());
+    CHECK(copied.source_bytes() == bytes.size());
     CHECK(mapped.weights().dtype == (format == Format::v2 ? DType::int8 : DType::float32));
     CHECK(same(logits_of(mapped, {1, 2, 3}), logits_of(copied, {1, 2, 3})));
-    mapped.check_file();
-    copied.check_file();
+    mapped.check_source();
+    copied.check_source();
   }
 }
 
@@ -101,9 +101,9 @@ TEST_CASE("model: a file cut short after it was opened is an error, not a crash"
   const std::string path = directory / "model.bin";
   write_file(path, small_file());
   const Model model(path, {});
-  model.check_file();
+  model.check_source();
   std::filesystem::resize_file(path, 100);
-  expect_error(Code::checkpoint, {"model.bin", "shorter", std::to_string(small_file().size())}, [&] { model.check_file(); });
+  expect_error(Code::checkpoint, {"model.bin", "shorter", std::to_string(small_file().size())}, [&] { model.check_source(); });
   write_file(path, small_file());
-  model.check_file();
+  model.check_source();
 }

@@ -1,0 +1,31 @@
+"""Packages that only some uses need; each group of them is an extra of the package."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from .errors import MissingPackage
+
+__all__ = ["require"]
+
+
+def require(module: str, extra: str, what: str = "") -> Any:
+    """Imports a package of an extra, such as ``require("gguf", "gguf")``.
+
+    Args:
+        what: what it is needed for, to begin the message with.
+
+    Raises:
+        MissingPackage: it is not installed; the message says what brings it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != module.partition(".")[0]:
+            raise
+        raise MissingPackage(
+            f"{what}{': ' if what else ''}{error.name} is not installed: "
+            f"pip install 'tinyzh[{extra}]'",
+            name=error.name,
+        ) from None

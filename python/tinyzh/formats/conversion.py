@@ -1,0 +1,242 @@
+"""From any format to any other, in that format's own words."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import _core
+from ..atomic import replacing
+from ..errors import InvalidArgument, MissingPackage, TokenizerError
+from ..tokenizer import BinTokenizer, SentencePieceTokenizer, Tokenizer, find_tokenizer
+from .found import Found, open_path
+from .pieces import Pieces
+
+if TYPE_CHECKING:
+    from ..model import Model
+
+__all__ = ["DTYPES", "Comparison", "Conversion", "compare", "convert", "format_of_name"]
+
+#: What each format can hold; the first is what ``auto`` means, for tz the precision of the source.
+DTYPES = {
+    "v0": ("float32",),
+    "v1": ("float32",),
+    "v2": ("int8",),
+    "tz": ("auto", "float32", "int8", "int4"),
+    "hf": ("float32", "float16"),
+    "gguf": ("float32", "float16", "int8"),
+}
+FILES = ("v0", "v1", "v2", "tz")  # written by the core; the tokenizer lies beside them
+
+Progress = Callable[[int, int, str], object]  # told done, total, and what is done to them
+
+
+@dataclass
+class Conversion:
+    """What was written."""
+
+    format: str
+    files: list[Path]
+    notes: list[str] = field(default_factory=list)  #: what one should know about it
+
+
+def format_of_name(target: str) -> str | None:
+    """The format that a name stands for; None: it says nothing."""
+    if target.endswith(("/", os.sep)) or os.path.isdir(target):
+        return "hf"
+    suffix = os.path.splitext(target)[1]
+    return {".gguf": "gguf", ".tz": "tz", "": "hf"}.get(suffix)
+
+
+def convert(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    format: str,
+    *,
+    dtype: str = "auto",
+    group_size: int = 0,
+    tokenizer: str | os.PathLike[str] | None = None,
+    progress: Progress = lambda done, total, what: None,
+) -> Conversion:
+    """Writes a model in another format, its tokenizer with it.
+
+    Args:
+        source: whatever ``Model`` opens from a path.
+        target: the file, or of ``hf`` the folder; each file appears when it is whole.
+        format: v0, v1 (fp32), v2 (int8), tz, hf or gguf.
+        dtype: one of ``DTYPES[format]``.
+        group_size: of v2: weights that share a scale; 0: 64 or what divides dim.
+        tokenizer: its path; None: the one that belongs to the source, if there is one.
+
+    Raises:
+        InvalidArgument: a format or dtype that is not there, or that cannot hold the model.
+        MissingPackage: the format needs a package that is not installed.
+        CheckpointError, FileError: the source cannot be read, the target not written.
+    """
+    if format not in DTYPES:
+        raise InvalidArgument(f"format is {format!r}: expected one of {', '.join(DTYPES)}")
+    if dtype != "auto" and dtype not in DTYPES[format]:
+        raise InvalidArgument(
+            f"dtype is {dtype!r}: {format} holds {' or '.join(DTYPES[format])}; take one of these"
+        )
+    found, target = open_path(source), Path(target)
+    done = Conversion(format, [target])
+    belongs = _tokenizer(found, tokenizer, done)
+    if format in FILES:
+        _write_file(found, target, format, dtype, group_size, progress, done)
+        if belongs is not None:
+            _lay_beside(belongs, target, found.config.vocab_size, done)
+        return done
+    from ..model import Model
+
+    pieces = None if belongs is None else Pieces.of(belongs)
+    told = lambda n, total: progress(n, total, "written")  # noqa: E731
+    with Model(found, tokenizer=False, threads=1) as model:
+        kind = DTYPES[format][0] if dtype == "auto" else dtype
+        if format == "hf":
+            from .huggingface import write_folder
+
+            done.files = write_folder(target, model.config, model.weights, pieces, kind, told)
+        else:
+            from .gguf import write_gguf
+
+            write_gguf(target, model.config, model.weights, pieces, kind, told)
+            if pieces is not None and pieces.character_map:
+                done.notes.append(
+                    "GGUF has no place for the rules by which this tokenizer narrows characters "
+                    "(such as full-width punctuation): a text that needs them is cut otherwise"
+                )
+    return done
+
+
+def _tokenizer(
+    found: Found, path: str | os.PathLike[str] | None, done: Conversion
+) -> Tokenizer | None:
+    if path is not None:
+        from ..tokenizer import open_tokenizer
+
+        return open_tokenizer(Path(path), found.config.vocab_size)
+    try:
+        return found.tokenizer()
+    except (TokenizerError, MissingPackage) as error:
+        if done.format not in FILES:
+            done.notes.append(f"without a tokenizer: {error}")
+        return None
+
+
+def _write_file(
+    found: Found,
+    target: Path,
+    format: str,
+    dtype: str,
+    group_size: int,
+    progress: Progress,
+    done: Conversion,
+) -> None:
+    if format == "tz":
+        _core.convert_to_tz(found.load(), os.fspath(target), dtype, progress)
+        return
+    told = lambda n, total: progress(n, total, "written")  # noqa: E731
+    if _core.convert(found.load(), os.fspath(target), format, group_size, told):
+        done.notes.append(
+            "llama2.c's int8 program (runq) reads this file wrongly, since the rows of its "
+            "matrices are no multiple of the group; tinyzh reads it correctly"
+        )
+
+
+def _lay_beside(tokenizer: Tokenizer, target: Path, vocab_size: int, done: Conversion) -> None:
+    """The tokenizer, under the target's name, unless the right one is there already."""
+    try:
+        if find_tokenizer(target, vocab_size).pieces == tokenizer.pieces:
+            return
+    except TokenizerError:
+        pass
+    stem = target.name.removesuffix(".bin")
+    as_bin, as_model = (target.with_name(f"{stem}.tokenizer.{kind}") for kind in ("bin", "model"))
+    if isinstance(tokenizer, BinTokenizer):
+        with replacing(as_bin) as part:
+            shutil.copyfile(tokenizer.path, part)
+        done.files.append(as_bin)
+        return
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        with replacing(as_model) as part:
+            part.write_bytes(tokenizer.data)
+        done.files.append(as_model)
+    try:
+        content = Pieces.of(tokenizer).bin()
+    except (TokenizerError, MissingPackage) as error:
+        done.notes.append(f"without {as_bin.name}, which llama2.c's run would read: {error}")
+        return
+    with replacing(as_bin) as part:
+        part.write_bytes(content)
+    done.files.append(as_bin)
+
+
+# ---- comparing --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far two models' logits are apart."""
+
+    tokens: int  #: positions compared
+    largest_difference: float
+    largest_logit: float
+    same_choice: float  #: share of positions with the same most probable token
+    allowed: float  #: largest difference over largest logit that the precisions account for
+
+    @property
+    def relative(self) -> float:
+        """The largest difference over the largest logit."""
+        return self.largest_difference / max(self.largest_logit, 1e-30)
+
+    @property
+    def agree(self) -> bool:
+        """Whether the difference is no more than the precisions account for."""
+        return self.relative <= self.allowed
+
+
+#: Largest difference of logits over the largest logit that rounding weights accounts for; float32
+#: to float32 is a copy, and gives the same bits.
+_ALLOWED = {"float32": 0.0, "float16": 0.02, "int8": 0.2, "int4": 1.0}
+
+
+def compare(
+    first: str | os.PathLike[str], second: str | os.PathLike[str], dtype: str
+) -> Comparison:
+    """Computes the logits of both for the same pseudo-random tokens.
+
+    Args:
+        dtype: the lower precision of the two: float32, float16, int8 or int4.
+    """
+    import numpy as np
+
+    from ..model import Model
+
+    texts: list[list[int]] = []
+    logits = []
+    for path in (first, second):
+        with Model(path, tokenizer=False) as model:
+            if not texts:
+                texts = _some_tokens(model)
+            logits.append(np.concatenate([model.logits(ids) for ids in texts]))
+    a, b = logits
+    return Comparison(
+        tokens=len(a),
+        largest_difference=float(np.abs(a - b).max()),
+        largest_logit=float(np.abs(a).max()),
+        same_choice=float((a.argmax(axis=-1) == b.argmax(axis=-1)).mean()),
+        allowed=_ALLOWED[dtype],
+    )
+
+
+def _some_tokens(model: Model) -> list[list[int]]:
+    import numpy as np
+
+    random = np.random.default_rng(1)
+    length = min(64, model.config.seq_len)
+    return [[int(t) for t in random.integers(0, model.config.vocab_size, length)] for _ in range(4)]

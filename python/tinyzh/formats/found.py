@@ -1,0 +1,105 @@
+"""What a path holds: the one place that tells the kinds of models apart."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import _core
+from ..config import Config
+from ..errors import CheckpointError, FileError, FileMissing
+from ..tokenizer import BOS, EOS, Tokenizer, find_tokenizer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Found", "of_source", "open_path", "source_of"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A model that was found; its weights are not read yet."""
+
+    name: str  #: for people
+    format: str  #: in words: ``llama2.c v0``, ``Hugging Face``, ``GGUF``
+    config: Config
+    load: Callable[[], _core.Source]
+    tokenizer: Callable[[], Tokenizer]  #: opens the one that belongs to it; TokenizerError
+    defaults: Mapping[str, Any] = field(default_factory=dict)  #: sampling parameters it asks for
+    bos: int = BOS
+    ends: tuple[int, ...] = (BOS, EOS)  #: tokens that end a text
+
+
+def open_path(path: str | os.PathLike[str]) -> Found:
+    """Opens a llama2.c or tz file, a Hugging Face folder, or a GGUF file; told apart by content.
+
+    Raises:
+        FileMissing, FileError: it is not there or cannot be read.
+        CheckpointError: it is none of these; the message says what it is and what to do.
+        MissingPackage: reading it needs a package that is not installed.
+    """
+    path = Path(path)
+    if path.is_dir():
+        from .huggingface import open_folder
+
+        return open_folder(path)
+    start = _start(path)
+    if start.startswith(b"GGUF"):
+        from .gguf import open_gguf
+
+        return open_gguf(path)
+    if _belongs_to_folder(path, start):
+        from .huggingface import open_folder
+
+        if not (path.parent / "config.json").exists():
+            raise CheckpointError(
+                f"{path}: weights of a Hugging Face model, whose config.json is not beside them; "
+                "download the whole folder (tinyzh pull NAME) and give that"
+            )
+        return open_folder(path.parent)
+    return of_source(
+        path.name,
+        _core.Source(os.fsencode(path)),
+        lambda vocab_size: find_tokenizer(path, vocab_size),
+    )
+
+
+def of_source(name: str, source: _core.Source, tokenizer: Callable[[int], Tokenizer]) -> Found:
+    """What the core has opened; ``tokenizer`` is given the vocabulary's size."""
+    config = Config.from_checkpoint(source.checkpoint)
+    return Found(
+        name,
+        source.checkpoint["format"],
+        config,
+        lambda: source,
+        lambda: tokenizer(config.vocab_size),
+    )
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(16)
+    except FileNotFoundError:
+        raise FileMissing(f"{path}: no such file") from None
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror}") from None
+
+
+def _belongs_to_folder(path: Path, start: bytes) -> bool:
+    """Whether it is the file of a Hugging Face folder that has the weights."""
+    name = path.name
+    if name in ("config.json", "model.safetensors.index.json", "pytorch_model.bin.index.json"):
+        return True
+    if start[8:10] == b'{"':
+        return name.startswith("model")  # an adapter, say, has another name
+    return name.startswith("pytorch_model") and start[:2] in (b"PK", b"\x80\x02")
+
+
+def source_of(config: Config, arrays: Mapping[str, NDArray[np.float32]]) -> _core.Source:
+    """Arrays as ``weights.shapes`` names them, used in place."""
+    return _core.Source.from_arrays(asdict(config), dict(arrays))

@@ -1,0 +1,325 @@
+"""llama.cpp's GGUF files, read and written with the gguf package.
+
+Its Llamas rotate neighbouring pairs of a head, as llama2.c does, so rows stay where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..atomic import replacing
+from ..config import Config
+from ..errors import CheckpointError, FileError, InvalidArgument, TokenizerError
+from ..extras import require
+from ..tokenizer import BOS, EOS, Tokenizer
+from ..weights import LAYER_TENSORS, shapes
+from .found import Found, source_of
+from .pieces import NORMAL, UNKNOWN, Pieces
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["open_gguf", "write_gguf"]
+
+NAMES = {"tok_emb": "token_embd", "rms_final": "output_norm", "wcls": "output"}
+LAYER_NAMES = {
+    "rms_att": "attn_norm",
+    "wq": "attn_q",
+    "wk": "attn_k",
+    "wv": "attn_v",
+    "wo": "attn_output",
+    "rms_ffn": "ffn_norm",
+    "w1": "ffn_gate",
+    "w2": "ffn_down",
+    "w3": "ffn_up",
+}
+
+_Q8_GROUP = 32  # weights of a row that share a scale
+
+
+def _names(name: str, layers: int) -> list[str]:
+    """Theirs for one of ours."""
+    if name in NAMES:
+        return [f"{NAMES[name]}.weight"]
+    return [f"blk.{i}.{LAYER_NAMES[name]}.weight" for i in range(layers)]
+
+
+# ---- reading ----------------------------------------------------------------------------------
+
+
+def open_gguf(path: Path) -> Found:
+    """Opens a Llama; its weights become float32, whatever type they have in the file.
+
+    Raises:
+        MissingPackage: the gguf package is not installed.
+        CheckpointError: a damaged file, or a model that this engine cannot compute; it is named.
+    """
+    file = _File(path)
+    config = file.config()
+    bos = int(file.get("tokenizer.ggml.bos_token_id", BOS))
+    ends = [bos, int(file.get("tokenizer.ggml.eos_token_id", EOS))]
+    return Found(
+        path.name,
+        "GGUF",
+        config,
+        lambda: source_of(config, file.arrays(config)),
+        file.tokenizer,
+        bos=bos,
+        ends=tuple(dict.fromkeys(ends)),
+    )
+
+
+class _File:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._library = require("gguf", "gguf", f"{path} is a GGUF file")
+        try:
+            reader = self._library.GGUFReader(path)
+        except OSError as error:
+            raise FileError(f"{path}: {error.strerror}") from None
+        except Exception as error:  # whatever a damaged file leads to
+            raise CheckpointError(
+                f"{path}: damaged or incomplete ({error}): download it again"
+            ) from None
+        self._fields = reader.fields
+        self._tensors = {tensor.name: tensor for tensor in reader.tensors}
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """A value of the header."""
+        field = self._fields.get(key)
+        return default if field is None else field.contents()
+
+    def config(self) -> Config:
+        """The shape; what the engine does not compute is an error that names it."""
+        where, kind = self.path, self.get("general.architecture")
+        if kind != "llama":
+            raise CheckpointError(
+                f"{where}: a GGUF of the architecture {kind!r}; this engine computes 'llama'"
+            )
+        if self.get("split.count", 1) > 1:
+            raise CheckpointError(
+                f"{where}: one of {self.get('split.count')} parts of a model; join them with "
+                "llama.cpp's llama-gguf-split --merge"
+            )
+        if self.get("llama.expert_count", 0) > 0:
+            raise CheckpointError(
+                f"{where}: a mixture of {self.get('llama.expert_count')} experts, which this "
+                "engine does not compute"
+            )
+        scaling = self.get("llama.rope.scaling.type", "none")
+        if scaling != "none" and self.get("llama.rope.scaling.factor", 1.0) != 1.0:
+            raise CheckpointError(
+                f"{where}: positions scaled by the rule {scaling!r}, which this engine does not "
+                "compute"
+            )
+
+        def number(name: str, default: int | None = None) -> int:
+            value = self.get(f"llama.{name}", default)
+            if not isinstance(value, int) or not 0 < value < 2**31:
+                raise CheckpointError(
+                    f"{where}: llama.{name} is {value!r:.100}: expected a positive integer"
+                )
+            return value
+
+        dim, heads = number("embedding_length"), number("attention.head_count")
+        embedding = self._tensors.get("token_embd.weight")
+        if embedding is None:
+            raise CheckpointError(
+                f"{where}: holds no token_embd.weight, so no weights: it may be a vocabulary or "
+                "an adapter; give the model's GGUF"
+            )
+        if dim % heads or dim // heads % 2:
+            raise CheckpointError(
+                f"{where}: {heads} heads share an embedding_length of {dim}: expected an even "
+                "number for each"
+            )
+        for name in ("rope.dimension_count", "attention.key_length", "attention.value_length"):
+            if number(name, dim // heads) != dim // heads:
+                raise CheckpointError(
+                    f"{where}: llama.{name} is {number(name)}, and this engine needs {dim // heads}"
+                )
+        return Config(
+            dim=dim,
+            hidden_dim=number("feed_forward_length"),
+            n_layers=number("block_count"),
+            n_heads=heads,
+            n_kv_heads=number("attention.head_count_kv", heads),
+            vocab_size=int(embedding.shape[1]),  # in GGUF's order: columns, rows
+            seq_len=number("context_length"),
+            tied="output.weight" not in self._tensors,
+            norm_eps=float(self.get("llama.attention.layer_norm_rms_epsilon", 1e-5)),
+            rope_theta=float(self.get("llama.rope.freq_base", 10000.0)),
+        )
+
+    def arrays(self, config: Config) -> dict[str, NDArray[np.float32]]:
+        """All tensors as float32, layers stacked."""
+        import numpy as np
+
+        left = dict(self._tensors)
+        found: dict[str, list[Any]] = {}
+        for name, shape in shapes(config).items():  # before memory is taken for anything
+            found[name] = []
+            for theirs in _names(name, config.n_layers):
+                tensor = left.pop(theirs, None)
+                wanted = shape[1:] if name in LAYER_TENSORS else shape
+                if tensor is None:
+                    raise CheckpointError(
+                        f"{self.path}: holds no {theirs}; it is damaged or of another kind"
+                    )
+                if (has := tuple(int(n) for n in reversed(tensor.shape))) != wanted:
+                    raise CheckpointError(
+                        f"{self.path}: {theirs} has the shape {has}, and its header makes it "
+                        f"{wanted}"
+                    )
+                found[name].append(tensor)
+        if left:
+            raise CheckpointError(
+                f"{self.path}: holds {min(left)}, which is not part of a Llama that this engine "
+                "computes"
+            )
+        arrays = {}
+        for name, shape in shapes(config).items():
+            arrays[name] = np.empty(shape, np.float32)
+            layers = arrays[name] if name in LAYER_TENSORS else [arrays[name]]
+            for out, tensor in zip(layers, found[name], strict=True):
+                out[...] = self._float32(tensor)
+        return arrays
+
+    def _float32(self, tensor: Any) -> NDArray[np.float32]:
+        kind = tensor.tensor_type
+        try:
+            values: NDArray[np.float32] = self._library.quants.dequantize(tensor.data, kind)
+            return values.reshape([int(n) for n in reversed(tensor.shape)])
+        except NotImplementedError:
+            raise CheckpointError(
+                f"{self.path}: {tensor.name} is of the type {kind.name}, which the gguf package "
+                "does not read; take a file of F32, F16, BF16, Q8_0 or Q4_0"
+            ) from None
+        except (ValueError, IndexError) as error:
+            raise CheckpointError(
+                f"{self.path}: {tensor.name} is damaged ({error}): download the file again"
+            ) from None
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer inside."""
+        kind = self.get("tokenizer.ggml.model")
+        if kind != "llama":
+            raise TokenizerError(
+                f"{self.path}: its tokenizer is of the kind {kind!r}, and SentencePiece's 'llama' "
+                "can be read from a GGUF; pass tokenizer="
+            )
+        texts = self.get("tokenizer.ggml.tokens", [])
+        scores = self.get("tokenizer.ggml.scores") or [0.0] * len(texts)
+        types = self.get("tokenizer.ggml.token_type") or [NORMAL] * len(texts)
+        if not len(texts) == len(scores) == len(types):
+            raise TokenizerError(
+                f"{self.path}: {len(texts)} tokens with {len(scores)} scores and {len(types)} types"
+            )
+        return Pieces(
+            texts,
+            scores,
+            types,
+            dummy_prefix=bool(self.get("tokenizer.ggml.add_space_prefix", True)),
+            squeeze_spaces=bool(self.get("tokenizer.ggml.remove_extra_whitespaces", False)),
+        ).opened(self.path)
+
+
+# ---- writing ----------------------------------------------------------------------------------
+
+
+def write_gguf(
+    path: Path,
+    config: Config,
+    weights: Mapping[str, NDArray[np.float32]],
+    pieces: Pieces | None,
+    dtype: str = "float32",
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> None:
+    """Writes a file that llama.cpp opens.
+
+    Args:
+        path: replaced when the whole is written.
+        weights: by the names of ``Model.weights``.
+        pieces: the tokenizer; None: the file gets none, and llama.cpp takes token ids only.
+        dtype: of matrices: float32 (F32), float16 (F16) or int8 (Q8_0; a matrix whose rows are no
+            multiple of 32 stays F16).
+        progress: told the tensors done and their number.
+
+    Raises:
+        MissingPackage: the gguf package is not installed.
+        InvalidArgument: a weight that the type cannot hold.
+    """
+    import numpy as np
+
+    library = require("gguf", "gguf", "writing GGUF")
+    types = library.GGMLQuantizationType
+    kind = {"float32": types.F32, "float16": types.F16, "int8": types.Q8_0}[dtype]
+    with replacing(path) as part:
+        writer = library.GGUFWriter(part, "llama")
+        try:
+            _write_header(writer, library, config, pieces, kind)
+            for done, (name, array) in enumerate(weights.items()):
+                progress(done, len(weights))
+                chosen = types.F32 if array.ndim == 1 else kind
+                if chosen == types.Q8_0 and array.shape[-1] % _Q8_GROUP:
+                    chosen = types.F16
+                with np.errstate(over="ignore"):
+                    data = library.quants.quantize(array, chosen)
+                if chosen == types.F16 and not np.isfinite(data).all():
+                    raise InvalidArgument(
+                        f"{name} has a weight of {np.abs(array).max():g}, and F16 ends at 65504: "
+                        "take dtype float32"
+                    )
+                writer.add_tensor(_their_name(name), data, raw_dtype=chosen)
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
+        finally:
+            writer.close()
+    progress(len(weights), len(weights))
+
+
+def _their_name(name: str) -> str:
+    if name in NAMES:
+        return f"{NAMES[name]}.weight"
+    _, layer, tensor = name.split(".")
+    return f"blk.{layer}.{LAYER_NAMES[tensor]}.weight"
+
+
+def _write_header(
+    writer: Any, library: Any, config: Config, pieces: Pieces | None, kind: Any
+) -> None:
+    types = library.LlamaFileType
+    writer.add_file_type(
+        {"F32": types.ALL_F32, "F16": types.MOSTLY_F16, "Q8_0": types.MOSTLY_Q8_0}[kind.name]
+    )
+    writer.add_context_length(config.seq_len)
+    writer.add_embedding_length(config.dim)
+    writer.add_block_count(config.n_layers)
+    writer.add_feed_forward_length(config.hidden_dim)
+    writer.add_head_count(config.n_heads)
+    writer.add_head_count_kv(config.n_kv_heads)
+    writer.add_layer_norm_rms_eps(config.norm_eps)
+    writer.add_rope_freq_base(config.rope_theta)
+    writer.add_rope_dimension_count(config.head_size)
+    writer.add_vocab_size(config.vocab_size)
+    if pieces is None:
+        writer.add_tokenizer_model("none")
+        return
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(list(pieces.texts))
+    writer.add_token_scores(list(pieces.scores))
+    writer.add_token_types(list(pieces.types))
+    writer.add_bos_token_id(BOS)
+    writer.add_eos_token_id(EOS)
+    if UNKNOWN in pieces.types:
+        writer.add_unk_token_id(list(pieces.types).index(UNKNOWN))
+    writer.add_add_bos_token(True)
+    writer.add_add_eos_token(False)
+    writer.add_add_space_prefix(pieces.dummy_prefix)
+    if pieces.squeeze_spaces:
+        writer.add_remove_extra_whitespaces(True)

@@ -1,0 +1,493 @@
+"""Folders as transformers writes them: config.json, weights, tokenizer.
+
+Positions turn neighbouring pairs of a head here, and the pairs of its two halves there: so the rows
+of wq and wk change places.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..atomic import replacing
+from ..config import Config
+from ..errors import CheckpointError, FileError, InvalidArgument, TokenizerError
+from ..extras import require
+from ..sampling import SamplingParams
+from ..tokenizer import BOS, EOS, SentencePieceTokenizer, Tokenizer, find_tokenizer
+from ..weights import LAYER_TENSORS, shapes
+from .found import Found, source_of
+from .pieces import UNKNOWN, Pieces
+from .pytorch import PickleFile
+from .safetensors import SafetensorsFile
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["LAYER_NAMES", "NAMES", "half_split", "interleaved", "open_folder", "write_folder"]
+
+#: Our names of the tensors outside and inside of the layers -> theirs.
+NAMES = {
+    "tok_emb": "model.embed_tokens.weight",
+    "rms_final": "model.norm.weight",
+    "wcls": "lm_head.weight",
+}
+LAYER_NAMES = {
+    "rms_att": "input_layernorm",
+    "wq": "self_attn.q_proj",
+    "wk": "self_attn.k_proj",
+    "wv": "self_attn.v_proj",
+    "wo": "self_attn.o_proj",
+    "rms_ffn": "post_attention_layernorm",
+    "w1": "mlp.gate_proj",
+    "w2": "mlp.down_proj",
+    "w3": "mlp.up_proj",
+}
+
+_ROTATED = ("wq", "wk")
+_LIMIT = 100_000_000  # bytes of a JSON file
+
+#: Sampling parameters that generation_config.json and ours have in common.
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
+
+
+def half_split(rows: NDArray[Any], head_size: int) -> NDArray[Any]:
+    """Rows of wq or wk as theirs: of each head first the even ones, then the odd ones."""
+    return _regrouped(rows, (-1, head_size // 2, 2))
+
+
+def interleaved(rows: NDArray[Any], head_size: int) -> NDArray[Any]:
+    """The way back: rows of a head's first and second half, one after another."""
+    return _regrouped(rows, (-1, 2, head_size // 2))
+
+
+def _regrouped(rows: NDArray[Any], groups: tuple[int, int, int]) -> NDArray[Any]:
+    import numpy as np
+
+    return np.swapaxes(rows.reshape(*groups, rows.shape[-1]), 1, 2).reshape(rows.shape)
+
+
+# ---- reading ----------------------------------------------------------------------------------
+
+
+class TensorFile(Protocol):
+    """A file of tensors of some format."""
+
+    def names(self) -> list[str]: ...
+    def shape(self, name: str) -> tuple[int, ...]: ...
+    def read(self, name: str) -> NDArray[np.floating[Any]]: ...
+
+
+def open_folder(folder: Path) -> Found:
+    """Opens a Llama that transformers has saved.
+
+    Raises:
+        CheckpointError: no such folder, or a model that this engine cannot compute; it is named.
+        FileMissing, FileError: a file of it cannot be read.
+        MissingPackage: the weights are a pickle and PyTorch is not installed.
+    """
+    if not (folder / "config.json").exists():
+        raise CheckpointError(f"{folder}: {_what_folder(folder)}")
+    raw = read_json(folder / "config.json")
+    config = _config(raw, folder / "config.json")
+    weights = _weight_files(folder)
+    generation = folder / "generation_config.json"
+    wishes = read_json(generation) if generation.exists() else {}
+    bos = _token(wishes, raw, "bos_token_id", BOS)
+    return Found(
+        folder.resolve().name,
+        "Hugging Face",
+        config,
+        lambda: source_of(config, _arrays(config, weights, str(folder))),
+        lambda: _tokenizer(folder, config.vocab_size, bos),
+        defaults=_defaults(wishes, generation),
+        bos=bos,
+        ends=tuple(dict.fromkeys((bos, *_tokens(wishes, raw, "eos_token_id", EOS)))),
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object from a JSON file.
+
+    Raises:
+        CheckpointError: there is none in it.
+        FileError: it cannot be read.
+    """
+    try:
+        if path.stat().st_size > _LIMIT:
+            raise CheckpointError(f"{path}: has over {_LIMIT:,} bytes, which is no configuration")
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not JSON ({error}); download it again") from None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: holds no object of names and values; download it again")
+    return found
+
+
+def _what_folder(folder: Path) -> str:
+    """What a folder without config.json may be, and what to do."""
+    names = {p.name for p in folder.iterdir()}
+    if "adapter_config.json" in names:
+        return (
+            "a PEFT adapter, not a whole model; merge it into its base model "
+            "(merge_and_unload) and save that"
+        )
+    if "model_index.json" in names:
+        return "a diffusers pipeline, which makes pictures; tinyzh needs a Llama"
+    if "saved_model.pb" in names:
+        return "a TensorFlow model; save the original with transformers' save_pretrained"
+    if "params.json" in names:
+        return (
+            "Meta's original release of a Llama; convert it with transformers' "
+            "convert_llama_weights_to_hf.py, or llama2.c's export.py"
+        )
+    models = sorted(
+        n for n in names if n.endswith((".bin", ".tz", ".gguf")) and not n.startswith("tok")
+    )
+    if models:
+        return (
+            "a folder, and no Hugging Face model (no config.json); give one of its files: "
+            + ", ".join(models[:5])
+        )
+    return "a folder without config.json, so no Hugging Face model; give a model's file or folder"
+
+
+# What a Llama may say in config.json and this engine does not compute: name, the values that mean
+# "not used", and what it is in words.
+_UNSUPPORTED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
+    ("attention_bias", (False,), "biases in the attention"),
+    ("mlp_bias", (False,), "biases in the feed-forward network"),
+    ("hidden_act", ("silu", "swish"), "the activation"),
+    ("quantization_config", ({},), "weights that another program quantised"),
+    ("partial_rotary_factor", (1, 1.0), "rotating a part of each head"),
+    ("sliding_window", (), "attention through a sliding window"),
+    ("num_local_experts", (0, 1), "a mixture of experts"),
+)
+
+
+def _config(raw: Mapping[str, Any], path: Path) -> Config:
+    """The shape; every difference from what the engine computes is an error that names it."""
+    kind = raw.get("model_type")
+    names = raw.get("architectures") or []
+    if kind != "llama" or any(name != "LlamaForCausalLM" for name in names):
+        architecture = f"model_type {kind!r}" if kind != "llama" else f"architecture {names[0]!r}"
+        raise CheckpointError(
+            f"{path}: {architecture}; this engine computes LlamaForCausalLM of model_type 'llama'"
+        )
+    for name, unused, words in _UNSUPPORTED:
+        value = raw.get(name)
+        if value is not None and value not in unused:
+            raise CheckpointError(
+                f"{path}: {name} is {value!r:.100}: {words}, which this engine does not compute"
+            )
+    rope = _rope(raw, path)
+
+    def number(name: str, default: int | None = None) -> int:
+        value = raw.get(name, default)
+        if value is None and default is not None:
+            value = default
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
+            raise CheckpointError(f"{path}: {name} is {value!r:.100}: expected a positive integer")
+        return value
+
+    def real(name: str, value: Any) -> float:
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            raise CheckpointError(f"{path}: {name} is {value!r:.100}: expected a number")
+        return float(value)
+
+    heads, dim = number("num_attention_heads"), number("hidden_size")
+    if dim % heads or dim // heads % 2:
+        raise CheckpointError(
+            f"{path}: hidden_size is {dim}: expected an even number for each of the "
+            f"{heads} num_attention_heads"
+        )
+    if raw.get("head_dim") not in (None, dim // heads):
+        raise CheckpointError(
+            f"{path}: head_dim is {raw['head_dim']!r:.100}, and this engine needs hidden_size / "
+            f"num_attention_heads, {dim} / {heads}"
+        )
+    return Config(
+        dim=dim,
+        hidden_dim=number("intermediate_size"),
+        n_layers=number("num_hidden_layers"),
+        n_heads=heads,
+        n_kv_heads=number("num_key_value_heads", heads),
+        vocab_size=number("vocab_size"),
+        seq_len=number("max_position_embeddings", 2048),
+        tied=raw.get("tie_word_embeddings", False) is True,
+        norm_eps=real("rms_norm_eps", raw.get("rms_norm_eps", 1e-6)),
+        rope_theta=real("rope_theta", rope),
+    )
+
+
+def _rope(raw: Mapping[str, Any], path: Path) -> Any:
+    """rope_theta, which newer versions keep in rope_parameters; scaled positions are refused."""
+    theta = raw.get("rope_theta", 10000.0)
+    for name in ("rope_scaling", "rope_parameters"):
+        rules = raw.get(name) or {}
+        if not isinstance(rules, Mapping):
+            raise CheckpointError(f"{path}: {name} is {rules!r:.100}: expected an object")
+        kind = rules.get("rope_type", rules.get("type", "default"))
+        if kind != "default":
+            raise CheckpointError(
+                f"{path}: {name} is of the type {kind!r}: scaled positions, which this engine "
+                "does not compute"
+            )
+        theta = rules.get("rope_theta", theta)
+    return theta
+
+
+def _weight_files(folder: Path) -> list[tuple[Path, Callable[[Path], TensorFile]]]:
+    """The files that together hold all tensors, and what opens each."""
+    kinds: tuple[tuple[str, Callable[[Path], TensorFile]], ...] = (
+        ("model.safetensors", SafetensorsFile),
+        ("pytorch_model.bin", PickleFile),
+    )
+    for name, opener in kinds:
+        if (folder / name).exists():
+            return [(folder / name, opener)]
+        index = folder / f"{name}.index.json"
+        if index.exists():
+            parts = read_json(index).get("weight_map")
+            if not isinstance(parts, dict) or not all(map(_is_plain_name, parts.values())):
+                raise CheckpointError(f"{index}: its weight_map names no files of this folder")
+            return [(folder / part, opener) for part in sorted(set(parts.values()))]
+    others = {
+        "tf_model.h5": "TensorFlow weights",
+        "flax_model.msgpack": "Flax weights",
+        "adapter_model.safetensors": "a PEFT adapter (merge it into its base model first)",
+        "consolidated.safetensors": "weights under Mistral's names",
+        "consolidated.00.pth": "Meta's original weights",
+    }
+    names = sorted(p.name for p in folder.iterdir())
+    held = [f"{n}, {others[n]}" for n in names if n in others]
+    held += [n for n in names if n.endswith((".gguf", ".tz"))]
+    raise CheckpointError(
+        f"{folder}: no model.safetensors and no pytorch_model.bin"
+        + (f"; it holds {'; '.join(held)}" if held else "; download the whole folder again")
+    )
+
+
+def _is_plain_name(name: object) -> bool:
+    return isinstance(name, str) and Path(name).name == name and name not in ("", ".", "..")
+
+
+def _arrays(
+    config: Config, files: Iterable[tuple[Path, Callable[[Path], TensorFile]]], where: str
+) -> dict[str, NDArray[np.float32]]:
+    """All tensors in our order and as float32, layers stacked."""
+    import numpy as np
+
+    left: dict[str, TensorFile] = {}  # by the name of the tensor
+    for path, opener in files:
+        file = opener(path)
+        left.update(dict.fromkeys(file.names(), file))
+    # Everything is there and has its shape before memory is taken for anything.
+    found: dict[str, list[tuple[str, TensorFile]]] = {}
+    for name, shape in shapes(config).items():
+        in_layers = name in LAYER_TENSORS
+        found[name] = []
+        for theirs in _their_names(name, config.n_layers):
+            held = left.pop(theirs, None)
+            if held is None:
+                raise CheckpointError(
+                    f"{where}: holds no {theirs}; it is not a whole LlamaForCausalLM: "
+                    "download it again"
+                )
+            if held.shape(theirs) != (wanted := shape[1:] if in_layers else shape):
+                raise CheckpointError(
+                    f"{where}: {theirs} has the shape {held.shape(theirs)}, and config.json "
+                    f"makes it {wanted}"
+                )
+            found[name].append((theirs, held))
+    if config.tied:
+        left.pop(NAMES["wcls"], None)  # the same once more
+    for theirs in left:
+        if not theirs.endswith("rotary_emb.inv_freq"):  # of old versions; it follows from the shape
+            raise CheckpointError(
+                f"{where}: holds {theirs}, which is not part of a Llama that this engine computes"
+            )
+
+    arrays = {}
+    for name, shape in shapes(config).items():
+        arrays[name] = np.empty(shape, np.float32)
+        layers = arrays[name] if name in LAYER_TENSORS else [arrays[name]]
+        for out, (theirs, file) in zip(layers, found[name], strict=True):
+            values = file.read(theirs)
+            out[...] = interleaved(values, config.head_size) if name in _ROTATED else values
+    return arrays
+
+
+def _their_names(name: str, layers: int) -> Iterator[str]:
+    if name in NAMES:
+        yield NAMES[name]
+    else:
+        yield from (f"model.layers.{i}.{LAYER_NAMES[name]}.weight" for i in range(layers))
+
+
+def _defaults(wishes: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """What generation_config.json says about sampling, in our words."""
+    found = {n: wishes[n] for n in _SAMPLING if wishes.get(n) is not None}
+    if wishes.get("do_sample") is False:
+        found["temperature"] = 0.0
+    try:
+        SamplingParams(**found)
+    except InvalidArgument as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    return found
+
+
+def _tokens(
+    wishes: Mapping[str, Any], raw: Mapping[str, Any], name: str, default: int
+) -> list[int]:
+    for source in (wishes, raw):
+        value = source.get(name)
+        values = value if isinstance(value, list) else [value]
+        found = [v for v in values if isinstance(v, int) and not isinstance(v, bool)]
+        if found:
+            return found
+    return [default]
+
+
+def _token(wishes: Mapping[str, Any], raw: Mapping[str, Any], name: str, default: int) -> int:
+    return _tokens(wishes, raw, name, default)[0]
+
+
+def _tokenizer(folder: Path, vocab_size: int, bos: int) -> Tokenizer:
+    """tokenizer.model where it fits, tokenizer.json, or what llama2.c calls its tokenizer."""
+    model, fast = folder / "tokenizer.model", folder / "tokenizer.json"
+    if model.exists() and bos == BOS:
+        tokenizer = SentencePieceTokenizer(model)
+        if tokenizer.vocab_size == vocab_size or not fast.exists():
+            return tokenizer
+    if fast.exists():
+        from .tokenizer_json import JsonTokenizer
+
+        return JsonTokenizer(fast, bos)
+    try:
+        return find_tokenizer(folder / "model.safetensors", vocab_size)
+    except TokenizerError:
+        raise TokenizerError(
+            f"{folder}: holds no tokenizer.model and no tokenizer.json; put one of them there, or "
+            "pass tokenizer="
+        ) from None
+
+
+# ---- writing ----------------------------------------------------------------------------------
+
+
+def write_folder(
+    folder: Path,
+    config: Config,
+    weights: Mapping[str, NDArray[np.float32]],
+    pieces: Pieces | None,
+    dtype: str = "float32",
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> list[Path]:
+    """Writes what transformers opens as a LlamaForCausalLM; returns the files.
+
+    Args:
+        folder: made if it is not there; its files are replaced when all of them are whole.
+        weights: by the names of ``Model.weights``.
+        pieces: the tokenizer; None: the folder gets none.
+        dtype: float32 or float16.
+        progress: told the tensors done and their number.
+
+    Raises:
+        MissingPackage: safetensors is not installed.
+        InvalidArgument: a weight that float16 cannot hold.
+    """
+    import numpy as np
+
+    save_file = require("safetensors.numpy", "hub", "writing a Hugging Face folder").save_file
+    tensors = {}
+    for done, (name, array) in enumerate(weights.items()):
+        progress(done, len(weights))
+        tensor = name.rpartition(".")[2]
+        rows = half_split(array, config.head_size) if tensor in _ROTATED else array
+        with np.errstate(over="ignore"):
+            narrow = np.ascontiguousarray(rows, dtype)
+        if not np.isfinite(narrow).all() and np.isfinite(rows).all():
+            raise InvalidArgument(
+                f"{name} has a weight of {np.abs(rows).max():g}, and float16 ends at 65504: "
+                "take dtype float32"
+            )
+        tensors[_their_name(name)] = narrow
+    texts = _texts(config, dtype, pieces)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "model.safetensors") as part:
+        part.touch()  # for its mode: the library makes files that only their owner may read
+        mode = part.stat().st_mode
+        save_file(tensors, part, metadata={"format": "pt"})
+        part.chmod(mode)
+    for name, content in texts.items():
+        with replacing(folder / name) as part:
+            text = json.dumps(content, ensure_ascii=False, indent=None if len(content) > 20 else 2)
+            part.write_text(text + "\n", encoding="utf-8")
+    if pieces is not None:
+        with replacing(folder / "tokenizer.model") as part:
+            part.write_bytes(pieces.model())
+        texts["tokenizer.model"] = {}
+    progress(len(weights), len(weights))
+    return [folder / name for name in ("model.safetensors", *texts)]
+
+
+def _their_name(name: str) -> str:
+    if name in NAMES:
+        return NAMES[name]
+    _, layer, tensor = name.split(".")
+    return f"model.layers.{layer}.{LAYER_NAMES[tensor]}.weight"
+
+
+def _texts(config: Config, dtype: str, pieces: Pieces | None) -> dict[str, dict[str, Any]]:
+    """The folder's JSON files by name."""
+    texts: dict[str, dict[str, Any]] = {
+        "config.json": {
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "hidden_size": config.dim,
+            "intermediate_size": config.hidden_dim,
+            "num_hidden_layers": config.n_layers,
+            "num_attention_heads": config.n_heads,
+            "num_key_value_heads": config.n_kv_heads,
+            "head_dim": config.head_size,
+            "vocab_size": config.vocab_size,
+            "max_position_embeddings": config.seq_len,
+            "rms_norm_eps": config.norm_eps,
+            "rope_theta": config.rope_theta,
+            "hidden_act": "silu",
+            "attention_bias": False,
+            "mlp_bias": False,
+            "tie_word_embeddings": config.tied,
+            "bos_token_id": BOS,
+            "eos_token_id": EOS,
+            "torch_dtype": dtype,
+        },
+        "generation_config.json": {
+            "bos_token_id": BOS,
+            "eos_token_id": [BOS, EOS],  # the next story's beginning is this one's end
+            "pad_token_id": EOS,
+            "do_sample": True,
+            "temperature": 0.9,
+            "top_p": 0.9,
+        },
+    }
+    if pieces is not None:
+        texts["tokenizer_config.json"] = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": pieces.texts[BOS],
+            "eos_token": pieces.texts[EOS],
+            "unk_token": next(
+                (t for t, k in zip(pieces.texts, pieces.types, strict=True) if k == UNKNOWN), None
+            ),
+            "pad_token": pieces.texts[EOS],
+            "clean_up_tokenization_spaces": False,
+            "model_max_length": config.seq_len,
+        }
+        texts["tokenizer.json"] = pieces.json()
+    return texts
