@@ -45,7 +45,9 @@ def test_examples_are_valid(cli: Cli, command: str, monkeypatch: pytest.MonkeyPa
         if "-" in arguments or command == "bench":
             continue
         result = cli(*arguments)
-        assert result.code == 0 or (result.code == 1 and "no such file" in result.err.lower()), result
+        assert result.code == 0 or (result.code == 1 and "no such file" in result.err.lower()), (
+            result
+        )
 
 
 def test_every_variable_is_on_the_page() -> None:

@@ -139,6 +139,48 @@ def test_llama_cpp_reads_rounded_weights(kept: Kept, tmp_path: Path, dtype: str)
             assert error < 0.1
 
 
+# Not those whose stories are bytes of no character: the server keeps such tokens back.
+@pytest.mark.parametrize(
+    "kept", ["grouped queries", "hidden 2268", "built-in", "stories260K"], indirect=True
+)
+def test_llama_cpp_of_a_wheel(kept: Kept, ours: tinyzh.Model, tmp_path: Path) -> None:
+    """The same engine from xllamacpp, which needs no compiler: a greedy story, and the
+    log-probabilities of all tokens at each of its positions."""
+    library = pytest.importorskip("xllamacpp", reason="compares with llama.cpp's server")
+    convert(kept.path, tmp_path / "model.gguf", "gguf", tokenizer=kept.tokenizer)
+    options = library.CommonParams()
+    options.model.path = str(tmp_path / "model.gguf")
+    options.n_ctx, options.n_parallel, options.n_gpu_layers = ours.config.seq_len, 1, 0
+    options.cache_type_k = options.cache_type_v = library.ggml_type.GGML_TYPE_F32
+    options.flash_attn_type = library.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    options.cpuparams.n_threads = options.cpuparams_batch.n_threads = 1
+    options.warmup, options.verbosity = False, -1
+    start = [1, 300, 301] if ours.config.vocab_size > 400 else [1, 262, 263]
+    story = ours.generate(start, temperature=0, max_new_tokens=200)
+    story.read()
+    logits = ours.logits([*start, *story.token_ids][: ours.config.seq_len])[len(start) - 1 :]
+    expected = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+
+    asked = {
+        "prompt": start,
+        "n_predict": len(story.token_ids),
+        "temperature": 0.0,
+        "n_probs": ours.config.vocab_size,
+        "cache_prompt": False,
+    }
+    told = library.Server(options).handle_completions(asked)
+    positions = told["choices"][0]["logprobs"]["content"]
+    assert [position["id"] for position in positions] == story.token_ids
+    assert len(story.token_ids) >= 100
+    largest = np.abs(logits).max()
+    for position, ours_here in zip(positions, expected, strict=False):
+        found = {one["id"]: one["logprob"] for one in position["top_logprobs"]}
+        assert len(found) > 100
+        likely = {i: value for i, value in found.items() if value > -80}  # below, exp gives 0
+        difference = max(abs(value - ours_here[i]) for i, value in likely.items())
+        assert difference < 2 * TOLERANCE * largest
+
+
 TEXTS = ["从前，有一只小兔子。", "小兔子 说：“你好！”", "天地abc 🐰 龘", " 两个  空格 "]
 
 

@@ -55,5 +55,3 @@ def prompts(vocab_size: int, context: int, count: int = 20) -> list[list[int]]:
     longest = min(context, 160)
     lengths = [1, 2, longest, *(int(n) for n in random.integers(3, longest, count - 3))]
     return [[1, *map(int, random.integers(3, vocab_size, n - 1))] for n in lengths]
-
-
