@@ -82,7 +82,7 @@ def test_transformers_tells_the_same_story(
     assert whole == start + text
 
 
-# ---- llama.cpp -------------------------------------------------------------------------------------
+# ---- llama.cpp ---------------------------------------------------------------------------------
 
 
 def llama_cpp_model(kept: Kept, path: Path, dtype: str = "float32") -> Any:

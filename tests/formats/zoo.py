@@ -1,4 +1,4 @@
-"""Models of all kinds to convert: real ones, the built-in one, and random ones of awkward shapes."""
+"""Models to convert: real ones, the built-in one, and random ones of awkward shapes."""
 
 from __future__ import annotations
 

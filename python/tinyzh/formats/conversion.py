@@ -151,7 +151,7 @@ def _write_file(
 def _lay_beside(tokenizer: Tokenizer, target: Path, vocab_size: int, done: Conversion) -> None:
     """The tokenizer, under the target's name, unless the right one is there already."""
     try:
-        if find_tokenizer(target, vocab_size).pieces == tokenizer.pieces:
+        if _texts(find_tokenizer(target, vocab_size)) == _texts(tokenizer):
             return
     except TokenizerError:
         pass
@@ -174,6 +174,12 @@ def _lay_beside(tokenizer: Tokenizer, target: Path, vocab_size: int, done: Conve
     with replacing(as_bin) as part:
         part.write_bytes(content)
     done.files.append(as_bin)
+
+
+def _texts(tokenizer: Tokenizer) -> list[bytes]:
+    """The pieces that are text, by id; what an unknown one is shown as differs between files."""
+    pieces = tokenizer.vocabulary.pieces()
+    return [data if kind in ("normal", "byte") else b"" for data, kind in pieces]
 
 
 # ---- comparing --------------------------------------------------------------------------------

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _core
 from ..config import Config
-from ..errors import CheckpointError, FileError, FileMissing
+from ..errors import CheckpointError, FileError, FileMissing, InvalidArgument
 from ..tokenizer import BOS, EOS, Tokenizer, find_tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Found", "of_source", "open_path", "source_of"]
+__all__ = ["Found", "of_source", "open_path", "source_of", "source_of_file"]
 
 
 @dataclass(frozen=True)
@@ -101,5 +101,19 @@ def _belongs_to_folder(path: Path, start: bytes) -> bool:
 
 
 def source_of(config: Config, arrays: Mapping[str, NDArray[np.float32]]) -> _core.Source:
-    """Arrays as ``weights.shapes`` names them, used in place."""
+    """Arrays as ``weights.shapes`` names them, used in place.
+
+    Raises:
+        InvalidArgument: a shape that no model has; an array that does not fit it.
+    """
     return _core.Source.from_arrays(asdict(config), dict(arrays))
+
+
+def source_of_file(
+    where: Path, config: Config, arrays: Mapping[str, NDArray[np.float32]]
+) -> _core.Source:
+    """The same of arrays that a file holds, which is then what is wrong: CheckpointError."""
+    try:
+        return source_of(config, arrays)
+    except InvalidArgument as error:
+        raise CheckpointError(f"{where}: {error}") from None

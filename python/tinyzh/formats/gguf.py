@@ -15,7 +15,7 @@ from ..errors import CheckpointError, FileError, InvalidArgument, TokenizerError
 from ..extras import require
 from ..tokenizer import BOS, EOS, Tokenizer
 from ..weights import LAYER_TENSORS, shapes
-from .found import Found, source_of
+from .found import Found, source_of_file
 from .pieces import NORMAL, UNKNOWN, Pieces
 
 if TYPE_CHECKING:
@@ -59,13 +59,13 @@ def open_gguf(path: Path) -> Found:
     """
     file = _File(path)
     config = file.config()
-    bos = int(file.get("tokenizer.ggml.bos_token_id", BOS))
-    ends = [bos, int(file.get("tokenizer.ggml.eos_token_id", EOS))]
+    bos = file.token("bos_token_id", BOS)
+    ends = (bos, file.token("eos_token_id", EOS))
     return Found(
         path.name,
         "GGUF",
         config,
-        lambda: source_of(config, file.arrays(config)),
+        lambda: source_of_file(path, config, file.arrays(config)),
         file.tokenizer,
         bos=bos,
         ends=tuple(dict.fromkeys(ends)),
@@ -90,7 +90,25 @@ class _File:
     def get(self, key: str, default: Any = None) -> Any:
         """A value of the header."""
         field = self._fields.get(key)
-        return default if field is None else field.contents()
+        if field is None:
+            return default
+        try:
+            return field.contents()
+        except Exception as error:  # text that is no UTF-8, a type that there is not
+            raise CheckpointError(f"{self.path}: its {key} is damaged ({error})") from None
+
+    def _real(self, key: str, default: float) -> float:
+        value = self.get(key, default)
+        if not isinstance(value, (int, float)):
+            raise CheckpointError(f"{self.path}: {key} is {value!r:.100}: expected a number")
+        return float(value)
+
+    def token(self, key: str, default: int) -> int:
+        """The id of a special token."""
+        value = self.get(f"tokenizer.ggml.{key}", default)
+        if not isinstance(value, int) or value < 0:
+            raise CheckpointError(f"{self.path}: {key} is {value!r:.100}: expected a token id")
+        return value
 
     def config(self) -> Config:
         """The shape; what the engine does not compute is an error that names it."""
@@ -99,18 +117,18 @@ class _File:
             raise CheckpointError(
                 f"{where}: a GGUF of the architecture {kind!r}; this engine computes 'llama'"
             )
-        if self.get("split.count", 1) > 1:
+        if self._real("split.count", 1) > 1:
             raise CheckpointError(
                 f"{where}: one of {self.get('split.count')} parts of a model; join them with "
                 "llama.cpp's llama-gguf-split --merge"
             )
-        if self.get("llama.expert_count", 0) > 0:
+        if self._real("llama.expert_count", 0) > 0:
             raise CheckpointError(
                 f"{where}: a mixture of {self.get('llama.expert_count')} experts, which this "
                 "engine does not compute"
             )
         scaling = self.get("llama.rope.scaling.type", "none")
-        if scaling != "none" and self.get("llama.rope.scaling.factor", 1.0) != 1.0:
+        if scaling != "none" and self._real("llama.rope.scaling.factor", 1.0) != 1.0:
             raise CheckpointError(
                 f"{where}: positions scaled by the rule {scaling!r}, which this engine does not "
                 "compute"
@@ -150,8 +168,8 @@ class _File:
             vocab_size=int(embedding.shape[1]),  # in GGUF's order: columns, rows
             seq_len=number("context_length"),
             tied="output.weight" not in self._tensors,
-            norm_eps=float(self.get("llama.attention.layer_norm_rms_epsilon", 1e-5)),
-            rope_theta=float(self.get("llama.rope.freq_base", 10000.0)),
+            norm_eps=self._real("llama.attention.layer_norm_rms_epsilon", 1e-5),
+            rope_theta=self._real("llama.rope.freq_base", 10000.0),
         )
 
     def arrays(self, config: Config) -> dict[str, NDArray[np.float32]]:
@@ -218,13 +236,16 @@ class _File:
             raise TokenizerError(
                 f"{self.path}: {len(texts)} tokens with {len(scores)} scores and {len(types)} types"
             )
-        return Pieces(
-            texts,
-            scores,
-            types,
-            dummy_prefix=bool(self.get("tokenizer.ggml.add_space_prefix", True)),
-            squeeze_spaces=bool(self.get("tokenizer.ggml.remove_extra_whitespaces", False)),
-        ).opened(self.path)
+        try:
+            return Pieces(
+                texts,
+                scores,
+                types,
+                dummy_prefix=bool(self.get("tokenizer.ggml.add_space_prefix", True)),
+                squeeze_spaces=bool(self.get("tokenizer.ggml.remove_extra_whitespaces", False)),
+            ).opened(self.path)
+        except (TypeError, ValueError) as error:  # of the lists' content
+            raise TokenizerError(f"{self.path}: its tokenizer is damaged ({error})") from None
 
 
 # ---- writing ----------------------------------------------------------------------------------

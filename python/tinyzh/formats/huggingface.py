@@ -18,7 +18,7 @@ from ..extras import require
 from ..sampling import SamplingParams
 from ..tokenizer import BOS, EOS, SentencePieceTokenizer, Tokenizer, find_tokenizer
 from ..weights import LAYER_TENSORS, shapes
-from .found import Found, source_of
+from .found import Found, source_of_file
 from .pieces import UNKNOWN, Pieces
 from .pytorch import PickleFile
 from .safetensors import SafetensorsFile
@@ -101,7 +101,7 @@ def open_folder(folder: Path) -> Found:
         folder.resolve().name,
         "Hugging Face",
         config,
-        lambda: source_of(config, _arrays(config, weights, str(folder))),
+        lambda: source_of_file(folder, config, _arrays(config, weights, str(folder))),
         lambda: _tokenizer(folder, config.vocab_size, bos),
         defaults=_defaults(wishes, generation),
         bos=bos,

@@ -71,7 +71,7 @@ class SafetensorsFile:
             header = json.loads(data[8 : 8 + length].tobytes())
             header.pop("__metadata__", None)
             entries = {key: _entry(value, 8 + length) for key, value in header.items()}
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise CheckpointError(
                 f"{name}: its header makes no sense ({error}); {_AGAIN}"
             ) from None

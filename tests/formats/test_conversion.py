@@ -1,0 +1,192 @@
+"""From each format to each: nothing is lost, and what cannot be held is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import checkpoints
+import numpy as np
+import pytest
+import tinyzh
+from tinyzh import InvalidArgument, MissingPackage, Model, TokenizerError
+from tinyzh.formats.conversion import DTYPES, compare, convert, format_of_name
+from zoo import NAMES, SHAPES, get
+
+pytest.importorskip("safetensors", reason="writes folders; pip install 'tinyzh[hub]'")
+pytest.importorskip("gguf", reason="reads and writes GGUF; pip install 'tinyzh[gguf]'")
+
+TARGETS = {"v0": "m.bin", "v1": "m.bin", "v2": "m.bin", "tz": "m.tz", "hf": "m", "gguf": "m.gguf"}
+
+
+def rope_tables(path: Path) -> slice:
+    """Where a v0 file has the two tables that no reader needs."""
+    config = tinyzh.Model(path, tokenizer=False).config
+    size = 4 * config.seq_len * config.head_size
+    behind = 0 if config.tied else 4 * config.vocab_size * config.dim
+    end = path.stat().st_size - behind
+    return slice(end - size, end)
+
+
+@pytest.mark.parametrize("middle", ["hf", "gguf", "tz", "v1"])
+@pytest.mark.parametrize("name", NAMES)
+def test_there_and_back_is_every_bit(name: str, middle: str, tmp_path: Path) -> None:
+    kept = get(name, tmp_path)
+    source = kept.path
+    if name == "built-in":  # int8: as fp32 first
+        source = tmp_path / "start.bin"
+        convert(kept.path, source, "v0")
+    convert(source, tmp_path / TARGETS[middle], middle, tokenizer=kept.tokenizer)
+    convert(tmp_path / TARGETS[middle], tmp_path / "again.bin", "v0")
+    before, after = bytearray(source.read_bytes()), bytearray((tmp_path / "again.bin").read_bytes())
+    tables = rope_tables(source)
+    before[tables] = after[tables] = b""
+    assert len(before) > 10_000
+    assert before == after
+
+
+@pytest.mark.parametrize("first", TARGETS)
+@pytest.mark.parametrize("second", TARGETS)
+def test_each_from_each(first: str, second: str, tmp_path: Path) -> None:
+    kept = get("grouped queries", tmp_path)
+    a, b = tmp_path / "a" / TARGETS[first], tmp_path / "b" / TARGETS[second]
+    a.parent.mkdir()
+    b.parent.mkdir()
+    convert(kept.path, a, first)
+    done = convert(a, b, second)
+    assert b in done.files or b == done.files[0].parent
+    with Model(a) as before, Model(b) as after:
+        assert after.config == before.config
+        rounded = second == "v2" and first != "v2"
+        for name, array in before.weights.items():
+            if rounded and array.ndim == 2:
+                assert np.abs(array - after.weights[name]).max() <= np.abs(array).max() / 127
+            else:
+                assert array.tobytes() == after.weights[name].tobytes(), name
+        # The tokenizer has come along, whatever kind of file it is in now.
+        for text in ("从前，有一只小兔子", "🐰 abc"):
+            assert after.tokenizer.encode(text) == before.tokenizer.encode(text)
+            assert after.tokenizer.decode(after.tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("format", "dtype"),
+    [(f, d) for f, dtypes in DTYPES.items() for d in dtypes if d != "auto"],
+)
+def test_each_dtype_is_near_the_original(format: str, dtype: str, tmp_path: Path) -> None:
+    kept = get("hidden 2268", tmp_path)
+    target = tmp_path / "out" / TARGETS[format]
+    target.parent.mkdir()
+    convert(kept.path, target, format, dtype=dtype)
+    result = compare(kept.path, target, dtype)
+    assert result.agree
+    assert (result.relative == 0) == (dtype == "float32")
+    assert result.same_choice > (0.6 if dtype == "int4" else 0.9)
+    assert result.tokens == 256
+
+
+def test_models_that_differ_do_not_agree(tmp_path: Path) -> None:
+    kept = get("grouped queries", tmp_path)
+    tensors = checkpoints.random_tensors(SHAPES["grouped queries"], seed=5)
+    tensors["w2"][1, 3, 4] += 1e-3
+    other = checkpoints.save(tmp_path / "o.bin", checkpoints.v0(SHAPES["grouped queries"], tensors))
+    assert compare(kept.path, kept.path, "float32").agree
+    assert not compare(kept.path, other, "float32").agree
+
+
+@pytest.mark.parametrize("target", ["v0", "v1", "v2"])
+@pytest.mark.parametrize("change", [{"rope_theta": 500000.0}, {"norm_eps": 1e-6}])
+def test_formats_without_eps_and_theta_refuse(
+    target: str, change: dict[str, float], tmp_path: Path
+) -> None:
+    kept = get("grouped queries", tmp_path)
+    with Model(kept.path) as model:
+        changed = dataclasses.replace(model.config, **change)
+        with Model.from_arrays(changed, model.weights) as other:
+            from tinyzh.formats.huggingface import write_folder
+
+            write_folder(tmp_path / "hf", other.config, other.weights, None)
+    name = next(iter(change))
+    with pytest.raises(InvalidArgument, match=name):
+        convert(tmp_path / "hf", tmp_path / "new.bin", target)
+    assert not (tmp_path / "new.bin").exists()
+    for format, path in (("tz", "m.tz"), ("gguf", "m.gguf"), ("hf", "hf2")):
+        convert(tmp_path / "hf", tmp_path / path, format)
+        with Model(tmp_path / path, tokenizer=False) as again:
+            assert getattr(again.config, name) == pytest.approx(change[name], rel=1e-7)
+
+
+def test_the_tokenizer_lies_beside_a_file_under_its_name(tmp_path: Path) -> None:
+    kept = get("built-in", tmp_path)
+    done = convert(kept.path, tmp_path / "new.bin", "v0", tokenizer=kept.tokenizer)
+    assert [path.name for path in done.files] == [
+        "new.bin",
+        "new.tokenizer.model",
+        "new.tokenizer.bin",
+    ]
+    assert (tmp_path / "new.tokenizer.model").read_bytes() == kept.tokenizer.read_bytes()
+    ours = kept.tokenizer.with_suffix(".bin").read_bytes()
+    assert (tmp_path / "new.tokenizer.bin").read_bytes() == ours
+    again = convert(tmp_path / "new.bin", tmp_path / "more.bin", "v1")
+    assert [p.name for p in again.files[1:]] == ["more.tokenizer.model", "more.tokenizer.bin"]
+    # One that is there already, and is the right one, is not written once more.
+    (tmp_path / "tokenizer.bin").write_bytes(ours)
+    assert convert(tmp_path / "new.bin", tmp_path / "third.bin", "v1").files[1:] == []
+
+
+def test_without_a_tokenizer(tmp_path: Path) -> None:
+    shape = SHAPES["grouped queries"]
+    data = checkpoints.v0(shape, checkpoints.random_tensors(shape))
+    path = checkpoints.save(tmp_path / "bare.bin", data)
+    assert convert(path, tmp_path / "new.bin", "v1").notes == []
+    done = convert(path, tmp_path / "new.gguf", "gguf")
+    assert "without a tokenizer: no tokenizer with" in done.notes[0]
+    with pytest.raises(TokenizerError, match=r"new\.gguf: its tokenizer is of the kind 'none'"):
+        Model(tmp_path / "new.gguf")
+    convert(path, tmp_path / "hf", "hf")
+    with pytest.raises(TokenizerError, match=r"no tokenizer\.model and no tokenizer\.json"):
+        Model(tmp_path / "hf")
+
+
+def test_what_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = SHAPES["grouped queries"]
+    tensors = checkpoints.random_tensors(shape)
+    tensors["w1"][0, 0, 0] = 1e5
+    path = checkpoints.save(tmp_path / "large.bin", checkpoints.v0(shape, tensors))
+    for format, target in (("hf", "hf"), ("gguf", "m.gguf")):
+        with pytest.raises(InvalidArgument, match=r"layers\.0\.w1 has a weight of 100000"):
+            convert(path, tmp_path / target, format, dtype="float16")
+        assert not (tmp_path / target).exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["large.bin"]
+    for module, format in (("safetensors.numpy", "hf"), ("gguf", "gguf")):
+        with monkeypatch.context() as patch:
+            patch.setitem(__import__("sys").modules, module, None)
+            with pytest.raises(MissingPackage, match=r"pip install 'tinyzh\["):
+                convert(path, tmp_path / "new", format)
+
+
+def test_the_format_that_a_name_stands_for(tmp_path: Path) -> None:
+    names = {"a.gguf": "gguf", "a.tz": "tz", "a/": "hf", "a": "hf", str(tmp_path): "hf"}
+    assert {name: format_of_name(name) for name in names} == names
+    assert format_of_name("a.bin") is None
+
+
+@pytest.mark.parametrize(
+    ("format", "dtype"),
+    [
+        (f, d)
+        for f, d in itertools.product(DTYPES, ["float32", "float16", "int8", "int4", "bfloat16"])
+        if d not in DTYPES[f]
+    ],
+)
+def test_a_dtype_that_a_format_does_not_hold(format: str, dtype: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match=f"dtype is '{dtype}': {format} holds"):
+        convert(get("built-in", tmp_path).path, tmp_path / "x", format, dtype=dtype)
+
+
+def test_an_unknown_format(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="format is 'onnx': expected one of v0, v1"):
+        convert(get("built-in", tmp_path).path, tmp_path / "x", "onnx")
