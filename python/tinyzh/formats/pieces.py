@@ -105,7 +105,12 @@ class Pieces:
             types.append(BYTE if kind == "byte" and piece else _TYPES[kind])
         scores = [-float(ranks.get(text, 0)) for text in texts]
         return cls(
-            texts, scores, types, tokenizer.adds_dummy_prefix, character_map=tokenizer.character_map
+            texts,
+            scores,
+            types,
+            tokenizer.adds_dummy_prefix,
+            tokenizer.squeezes_spaces,
+            tokenizer.character_map,
         )
 
     # ---- into files ---------------------------------------------------------------------------

@@ -132,6 +132,11 @@ class JsonTokenizer:
         ids = self._ids("x", None)
         return bool(ids) and self.pieces[ids[0]].startswith(b" ")
 
+    @property
+    def squeezes_spaces(self) -> bool:
+        """Whether one of several spaces is left."""
+        return self._ids("x  x", None) == self._ids("x x", None)
+
     @cached_property
     def _before(self) -> list[int]:
         """What the file puts in front of a text, where it says so; else BOS."""
@@ -143,12 +148,28 @@ class JsonTokenizer:
         return [] if self._bos is None or self.by_bytes else [self._bos]
 
     def _ids(self, text: str, dummy_prefix: bool | None) -> list[int]:
-        if dummy_prefix is not False or not self.adds_dummy_prefix:
-            return list(self._library.encode(text, add_special_tokens=False).ids)
-        # Behind a line break, which no piece joins, and that taken away again.
-        mark = self._ids("\n", None)
-        ids = self._ids("\n" + text, None)
-        return ids[len(mark) :] if ids[: len(mark)] == mark else self._ids(text, None)
+        library = self._without_prefix if dummy_prefix is False else self._library
+        return list(library.encode(text, add_special_tokens=False).ids)
+
+    @cached_property
+    def _without_prefix(self) -> Any:
+        """The same tokenizer but for the space that it puts in front of a text."""
+        file = json.loads(json.dumps(self._file))
+        rules = file.get("normalizer") or {}
+        if "normalizers" in rules:
+            rules["normalizers"] = [r for r in rules["normalizers"] if r["type"] != "Prepend"]
+        elif rules.get("type") == "Prepend":
+            file["normalizer"] = None
+        before = file.get("pre_tokenizer") or {}
+        for rule in (before, *before.get("pretokenizers", [])):
+            if rule.get("type") == "Metaspace":
+                rule["prepend_scheme"] = "never"
+            elif rule.get("type") == "ByteLevel":
+                rule["add_prefix_space"] = False
+        library = require("tokenizers", "hub").Tokenizer.from_str(json.dumps(file))
+        library.no_truncation()
+        library.no_padding()
+        return library
 
     def encode(
         self, text: str, *, bos: bool = True, eos: bool = False, dummy_prefix: bool | None = None
