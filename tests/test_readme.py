@@ -41,6 +41,15 @@ def test_the_engines_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (tmp_path / "rabbit.tzs").exists()
 
 
+def test_the_examples_of_looking_inside_run() -> None:
+    pages = [code for language, code in blocks("docs/arrays.md") if language == "python"]
+    assert len(pages) >= 6
+    namespace: dict[str, object] = {}
+    for code in pages:
+        exec(compile(code, "docs/arrays.md", "exec"), namespace)
+    assert namespace["other"].dtype == "int8"  # type: ignore[attr-defined]
+
+
 def test_python_examples_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
