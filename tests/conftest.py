@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 import tinyzh
+from places import REAL_MODELS
 from small_models import SLOW, TINY, Teller, scripted, write_model
-
-ROOT = Path(__file__).resolve().parents[1]
-REAL_MODELS = ROOT.parent / "shared" / "models"
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -57,6 +57,7 @@ constexpr Magic kMagics[] = {
     {0, "7z\xbc\xaf\x27\x1c"sv, kCompressed},
     {0, "\x93NUMPY"sv, "a NumPy array (.npy); a model is one .bin with a header, as llama2.c's export.py makes it"},
     {0, "\x89HDF\r\n\x1a\n"sv, "an HDF5 file; make a .bin from the original weights with llama2.c's export.py"},
+    {4, "TFL3"sv, "a TensorFlow Lite model; make a .bin from the original weights with llama2.c's export.py"},
     {257, "ustar"sv, kTar},
 };
 
@@ -126,6 +127,17 @@ bool is_sentencepiece(std::string_view bytes) {
   return piece < 0x80 && piece >= text + 2 + 5 && bytes.size() > 4u + text && bytes[4u + text] == '\x15';
 }
 
+// A protocol buffer that begins with the version of the format, a small number, and then the name of the program.
+bool is_onnx(std::string_view bytes) {
+  return bytes.size() > 4 && bytes[0] == '\x08' && bytes[1] > 0 && bytes[1] < 32 && bytes[2] == '\x12' &&
+         bytes[3] > 0 && bytes[4] >= 'A' && bytes[4] <= 'z';
+}
+
+// The version of the format, the length of a name, and the name of what was converted.
+bool is_ctranslate2(std::string_view bytes) {
+  return bytes.size() > 17 && bytes.substr(1, 3) == "\0\0\0"sv && bytes.substr(6).starts_with("Transformer"sv);
+}
+
 // The longest piece's length, then pieces: score, length, text.  A few that fit together are enough.
 bool is_tokenizer_bin(std::string_view bytes) {
   constexpr uint32_t kLongest = 4096, kPieces = 8;
@@ -157,6 +169,8 @@ std::string_view kind_of(std::string_view bytes) {
   if (is_safetensors(bytes)) return kSafetensors;
   if (is_sentencepiece(bytes)) return kTokenizer;
   if (is_tokenizer_bin(bytes)) return kTokenizer;
+  if (is_onnx(bytes)) return "an ONNX model; open the Hugging Face folder that it was made from";
+  if (is_ctranslate2(bytes)) return "a CTranslate2 model; open the Hugging Face folder that it was made from";
   if (is_pickle(bytes)) return kTorch;
   if (bytes.size() >= 28 && bytes.substr(0, 4096).find_first_not_of('\0') == std::string_view::npos) {
     return "nothing but zero bytes, as a download leaves them that broke off; download it again";

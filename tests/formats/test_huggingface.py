@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tinyzh
-from conftest import ROOT
+from places import ROOT
 from tinyzh import CheckpointError, FileMissing, Model, TokenizerError
 from tinyzh.formats.conversion import convert
 from tinyzh.formats.huggingface import half_split, interleaved
@@ -274,6 +274,7 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "bias": ({"attention_bias": True}, "attention_bias is True: biases in the attention"),
     "mlp bias": ({"mlp_bias": True}, "mlp_bias is True"),
     "gelu": ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+    "mlx": ({"quantization": {"group_size": 64}}, "another program quantised"),
     "gptq": ({"quantization_config": {"quant_method": "gptq"}}, "another program quantised"),
     "head size": ({"head_dim": 16}, "head_dim is 16, and this engine needs"),
     "odd heads": ({"num_attention_heads": 5, "head_dim": None}, "hidden_size is 48"),
@@ -332,6 +333,11 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
     "diffusers": (holds("model_index.json"), "makes pictures"),
     "tensorflow": (holds("saved_model.pb"), "a TensorFlow model"),
     "meta": (holds("params.json", "consolidated.00.pth"), "convert_llama_weights_to_hf"),
+    "genai": (holds("genai_config.json", "model.onnx"), "an onnxruntime-genai model"),
+    "ctranslate2": (
+        holds("model.bin", "config.json"),
+        "a CTranslate2 model",
+    ),
     "files": (holds("a.bin", "b.gguf", "tokenizer.bin"), r"give one of its files: a\.bin, b\.gguf"),
     "no weights": (without_weights(), "download the whole folder again"),
     "flax": (without_weights("flax_model.msgpack"), "it holds flax_model.msgpack, Flax weights"),

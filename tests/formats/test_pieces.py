@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REAL_MODELS, ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import REAL_MODELS, ROOT
 from tinyzh import BinTokenizer, InvalidArgument, MissingPackage, SentencePieceTokenizer
 
 from tinyzh import Tokenizer, TokenizerError  # isort: skip

@@ -9,7 +9,7 @@ import checkpoints
 import numpy as np
 import pytest
 from checkpoints import Shape
-from conftest import REAL_MODELS, ROOT
+from places import REAL_MODELS, ROOT
 
 BUILTIN = ROOT / "python" / "tinyzh" / "data" / "story.bin"
 CHARACTERS = " 从前有一只小兔子，它住在森林里。“”！？天地abcdefgh"

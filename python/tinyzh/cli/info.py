@@ -47,7 +47,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> None:
     """Prints the facts."""
     facts = _facts(args.file)
     if args.verify:
-        facts["verified"] = _core.verify(facts["path"])
+        facts["verified"] = facts["format"] == "tinyzh tz" and _core.verify(facts["path"])
     if args.json:
         terminal.line(json.dumps(facts, ensure_ascii=False))
         return

@@ -92,6 +92,10 @@ def open_folder(folder: Path) -> Found:
     if not (folder / "config.json").exists():
         raise CheckpointError(f"{folder}: {_what_folder(folder)}")
     raw = read_json(folder / "config.json")
+    if "model_type" not in raw and (folder / "model.bin").exists():
+        raise CheckpointError(
+            f"{folder}: a CTranslate2 model; open the Hugging Face folder that it was made from"
+        )
     config = _config(raw, folder / "config.json")
     weights = _weight_files(folder)
     generation = folder / "generation_config.json"
@@ -139,6 +143,8 @@ def _what_folder(folder: Path) -> str:
         )
     if "model_index.json" in names:
         return "a diffusers pipeline, which makes pictures; tinyzh needs a Llama"
+    if "genai_config.json" in names:
+        return "an onnxruntime-genai model; open the Hugging Face folder that it was made from"
     if "saved_model.pb" in names:
         return "a TensorFlow model; save the original with transformers' save_pretrained"
     if "params.json" in names:
@@ -164,6 +170,7 @@ _UNSUPPORTED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
     ("mlp_bias", (False,), "biases in the feed-forward network"),
     ("hidden_act", ("silu", "swish"), "the activation"),
     ("quantization_config", ({},), "weights that another program quantised"),
+    ("quantization", ({},), "weights that another program quantised"),
     ("partial_rotary_factor", (1, 1.0), "rotating a part of each head"),
     ("sliding_window", (), "attention through a sliding window"),
     ("num_local_experts", (0, 1), "a mixture of experts"),

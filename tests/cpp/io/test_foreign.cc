@@ -67,6 +67,9 @@ TEST_CASE("foreign: each kind is named, with what to do") {
       {"[project]\nname = 1\n", "plain text", ".bin"},
       {"{", "plain text", ".bin"},
       {std::string(100, '\0'), "zero bytes", "download"},
+      {"\x1c\0\0\0TFL3"s + rest, "TensorFlow Lite", "export.py"},
+      {"\x08\x08\x12\x07pytorch\x1a"s + rest, "ONNX", "Hugging Face folder"},
+      {"\6\0\0\0\x17\0TransformerDecoderSpec\0"s + rest, "CTranslate2", "Hugging Face folder"},
       {"ak42\0\0\0\1"s + rest, "big-endian", "export"},
   };
   for (const Kind& kind : kinds) {
