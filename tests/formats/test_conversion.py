@@ -12,6 +12,7 @@ import pytest
 import tinyzh
 from tinyzh import InvalidArgument, MissingPackage, Model, TokenizerError
 from tinyzh.formats.conversion import DTYPES, compare, convert, format_of_name
+from tinyzh.formats.pieces import Pieces
 from zoo import NAMES, SHAPES, get
 
 pytest.importorskip("safetensors", reason="writes folders; pip install 'tinyzh[hub]'")
@@ -133,6 +134,26 @@ def test_the_tokenizer_lies_beside_a_file_under_its_name(tmp_path: Path) -> None
     # One that is there already, and is the right one, is not written once more.
     (tmp_path / "tokenizer.bin").write_bytes(ours)
     assert convert(tmp_path / "new.bin", tmp_path / "third.bin", "v1").files[1:] == []
+
+
+def test_a_tokenizer_that_puts_no_space_in_front(tmp_path: Path) -> None:
+    kept = get("grouped queries", tmp_path)
+    with Model(kept.path) as model:
+        pieces = dataclasses.replace(Pieces.of(model.tokenizer), dummy_prefix=False)
+    (tmp_path / "own.model").write_bytes(pieces.model())
+    for format, target in (("gguf", "m.gguf"), ("hf", "hf")):
+        convert(kept.path, tmp_path / target, format, tokenizer=tmp_path / "own.model")
+        with Model(tmp_path / target) as again:
+            assert not again.tokenizer.adds_dummy_prefix
+            assert again.tokenizer.encode("从前") == [1, *again.tokenizer.encode("从前", bos=False)]
+            assert len(again.tokenizer.encode("从前")) == 3
+
+
+def test_files_have_the_usual_mode(tmp_path: Path) -> None:
+    (tmp_path / "any").touch()
+    convert(get("built-in", tmp_path).path, tmp_path / "hf", "hf")
+    modes = {path.stat().st_mode for path in (tmp_path / "hf").iterdir()}
+    assert modes == {(tmp_path / "any").stat().st_mode}
 
 
 def test_without_a_tokenizer(tmp_path: Path) -> None:

@@ -176,3 +176,23 @@ def test_pieces_that_only_a_bin_can_hold(tmp_path: Path) -> None:
     checkpoints.save(tmp_path / "t.bin", checkpoints.tokenizer_bin(pieces))
     with pytest.raises(TokenizerError, match=r"t\.bin: piece 261, b'\\xff\\xfe', is no text"):
         Pieces.of(BinTokenizer(tmp_path / "t.bin"))
+
+
+def test_merges_come_by_their_scores_whatever_the_ids(tmp_path: Path) -> None:
+    """Here "bc" is merged first, though its id is larger."""
+    pytest.importorskip("tokenizers", reason="reads tokenizer.json")
+    texts = ["<unk>", "<s>", "</s>", "▁", "a", "b", "c", "ab", "bc", "abc"]
+    scores = [0.0, 0.0, 0.0, -9.0, -10.0, -11.0, -12.0, -3.0, -1.0, -5.0]
+    types = [2, 3, 3, 1, 1, 1, 1, 1, 1, 1]
+    pieces = Pieces(texts, scores, types, dummy_prefix=False)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(pieces.json()), encoding="utf-8")
+    expected = pieces.opened(tmp_path / "x.model").encode("abcabb")
+    assert expected == [1, 9, 7, 5]
+    fast = JsonTokenizer(path, 1)
+    assert fast.encode("abcabb") == expected
+    assert not fast.adds_dummy_prefix
+    assert Pieces.of(fast).opened(tmp_path / "y.model").encode("abcabb") == expected
+    bin_path = tmp_path / "tokenizer.bin"
+    bin_path.write_bytes(pieces.bin())
+    assert BinTokenizer(bin_path).encode("abcabb", dummy_prefix=False) == expected
