@@ -129,8 +129,7 @@ class JsonTokenizer:
     @cached_property
     def adds_dummy_prefix(self) -> bool:
         """Whether text is encoded with a space in front, which decoding takes away again."""
-        ids = self._ids("x", None)
-        return bool(ids) and self.pieces[ids[0]].startswith(b" ")
+        return self._ids("x", None) != self._ids("x", False)
 
     @property
     def squeezes_spaces(self) -> bool:
