@@ -105,7 +105,7 @@ def test_formats_without_eps_and_theta_refuse(
     with Model(kept.path) as model:
         changed = dataclasses.replace(model.config, **change)
         with Model.from_arrays(changed, model.weights) as other:
-            from tinyzh.formats.huggingface import write_folder
+            from tinyzh.formats.huggingface_writer import write_folder
 
             write_folder(tmp_path / "hf", other.config, other.weights, None)
     name = next(iter(change))

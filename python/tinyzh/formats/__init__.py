@@ -4,7 +4,7 @@ Every format is read into the same words (``weights.py``: a :class:`Config` and 
 llama2.c's file) and written from them, so that each needs to know only itself:
 
 - ``found``         what a path holds, ready to become a Model; ``open_path`` tells formats apart
-- ``huggingface``   folders: config.json, safetensors, tokenizer
+- ``huggingface``   folders: config.json, safetensors, tokenizer; ``huggingface_writer``
 - ``safetensors``   one file of tensors
 - ``pytorch``       pytorch_model.bin, by PyTorch
 - ``gguf``          llama.cpp's files

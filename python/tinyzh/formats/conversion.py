@@ -98,7 +98,7 @@ def convert(
     with Model(found, tokenizer=False, threads=1) as model:
         kind = DTYPES[format][0] if dtype == "auto" else dtype
         if format == "hf":
-            from .huggingface import write_folder
+            from .huggingface_writer import write_folder
 
             done.files = write_folder(target, model.config, model.weights, pieces, kind, told)
         else:

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from ..atomic import replacing
 from ..errors import FileMissing, InvalidArgument
-from ..formats.huggingface import write_folder
+from ..formats.huggingface_writer import write_folder
 from ..formats.pieces import Pieces
 from ..model import Model
 from .binary import stacked, write_bin
