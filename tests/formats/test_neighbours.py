@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,15 +114,19 @@ def test_llama_cpp_tells_the_same_story(
     start = STARTS[request.node.callspec.params["kept"]]
     ids = theirs.tokenize(start.encode())
     assert ids == ours.tokenizer.encode(start)
-    told = []
-    for token in theirs.generate(ids, temp=0.0, repeat_penalty=1.0):
-        told.append(token)
-        if len(told) == 200:
-            break
-    story = ours.generate(start, temperature=0, max_new_tokens=200)
+    import llama_cpp
+
+    def without_end(_: Any, logits: np.ndarray) -> np.ndarray:
+        logits[[1, 2]] = -np.inf
+        return logits
+
+    processors = llama_cpp.LogitsProcessorList([without_end])
+    tokens = theirs.generate(ids, temp=0.0, repeat_penalty=1.0, logits_processor=processors)
+    told = list(itertools.islice(tokens, 200))
+    story = ours.generate(start, temperature=0, max_new_tokens=200, min_new_tokens=200)
     text = story.read()
-    assert len(story.token_ids) > 100
-    assert told[: len(story.token_ids)] == story.token_ids
+    assert len(told) == 200
+    assert told == story.token_ids
     whole = theirs.detokenize(ids + story.token_ids).decode("utf-8", "replace")
     assert whole.removeprefix(" ") == start + text
 
