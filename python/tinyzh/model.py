@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from . import _core, postman
 from .config import Config
+from .devices import resolve_device
 from .errors import (
-    BackendError,
     ContextFull,
     GenerationError,
     InvalidArgument,
@@ -87,7 +87,7 @@ class Model:
             ``int8``; ``auto`` is float32 with float32 weights, else float16.
         threads: threads of one computation, from 1 to 256; None: TINYZH_THREADS, else the physical
             cores that this process may use.
-        device: ``cpu``.
+        device: ``cpu``, or ``auto``: the best that is there (in this version, the same).
         streams: how many generations are computed together, from 1 to 256; more of them wait.
         queue_limit: how many generations may wait; one more raises QueueFull.
         kv_cache: memory for keys and values, as a number of bytes or such as ``"512MiB"``; None:
@@ -117,8 +117,7 @@ class Model:
         queue_limit: int = 1024,
         kv_cache: int | str | None = None,
     ) -> None:
-        if device != "cpu":
-            raise BackendError(f"device is {device!r}: this build has cpu")
+        resolve_device(device)
         if threads is not None:
             threads = checked_integer("threads", threads, 1, 256)
         streams = checked_integer("streams", streams, 1, 256)

@@ -17,7 +17,7 @@ from cli_program import PROGRAM, Cli, environment, one_line
 from tinyzh.cli import info
 
 Program = Callable[..., subprocess.CompletedProcess[bytes]]
-COMMANDS = ["generate", "run", "score", "tokenize", "info", "convert", "bench"]
+COMMANDS = ["generate", "run", "score", "tokenize", "info", "convert", "bench", "doctor"]
 #: No help from Python's own UTF-8 mode: a locale that knows ASCII only.
 ASCII_ONLY = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 

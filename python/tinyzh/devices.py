@@ -1,0 +1,84 @@
+"""What a model can be computed on, and what is there of it."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from dataclasses import dataclass, field
+
+from .errors import BackendError
+
+__all__ = ["CUDA_BUILT", "Cuda", "Gpu", "find_cuda", "resolve_device"]
+
+CUDA_BUILT = False  # there is no GPU backend in this version
+_DRIVERS = ("nvcuda.dll",) if sys.platform == "win32" else ("libcuda.so.1", "libcuda.so")
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU that NVIDIA's driver knows."""
+
+    name: str
+    memory: int  #: bytes
+    compute_capability: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Cuda:
+    """NVIDIA's driver, as it was found."""
+
+    driver: str | None  #: the newest version of CUDA that it runs, "12.4"; None: no driver
+    gpus: list[Gpu] = field(default_factory=list)
+    problem: str | None = None  #: why there is nothing to compute on
+
+
+def find_cuda() -> Cuda:
+    """Asks the driver, which is opened for that and need not be there."""
+    driver = None
+    for name in _DRIVERS:
+        try:
+            driver = ctypes.CDLL(name)
+            break
+        except OSError:
+            continue
+    if driver is None:
+        return Cuda(None, [], f"no driver: {_DRIVERS[0]} is not there")
+    if (code := driver.cuInit(0)) != 0:
+        return Cuda(None, [], f"the driver does not start: cuInit gave {code}")
+    version, count = ctypes.c_int(), ctypes.c_int()
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    driver.cuDeviceGetCount(ctypes.byref(count))
+    gpus = [_gpu(driver, i) for i in range(count.value)]
+    number = f"{version.value // 1000}.{version.value % 1000 // 10}"
+    return Cuda(number, gpus, None if gpus else "the driver knows no GPU")
+
+
+def _gpu(driver: ctypes.CDLL, index: int) -> Gpu:
+    device, memory, name = ctypes.c_int(), ctypes.c_size_t(), ctypes.create_string_buffer(256)
+    driver.cuDeviceGet(ctypes.byref(device), index)
+    driver.cuDeviceGetName(name, len(name), device)
+    driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
+
+    def attribute(number: int) -> int:
+        value = ctypes.c_int()
+        driver.cuDeviceGetAttribute(ctypes.byref(value), number, device)
+        return value.value
+
+    major, minor = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+    return Gpu(name.value.decode(), memory.value, (attribute(major), attribute(minor)))
+
+
+def resolve_device(asked: str) -> str:
+    """``cpu``, or what ``auto`` means here.
+
+    Raises:
+        BackendError: an unknown device, or one that this build does not have.
+    """
+    if asked in ("cpu", "auto"):
+        return "cpu"
+    if asked == "cuda" or (isinstance(asked, str) and asked.startswith("cuda:")):
+        raise BackendError(
+            f"device is {asked!r}: this build has no CUDA in it; take device='cpu' or 'auto' "
+            "(tinyzh doctor shows what is there)"
+        )
+    raise BackendError(f"device is {asked!r:.100}: expected cpu or auto")
