@@ -1,0 +1,130 @@
+// A GPU on the CPU, for the tests: runs what is written for CUDA's threads, blocks and warps, and fails where a
+// real one would only sometimes go wrong.
+//
+// Each thread of a block is a fiber, which runs until it waits for others: at a barrier, or in an operation of
+// its warp.  Whose turn it is follows an order that can be chosen, so that what depends on it shows.  Shared
+// memory remembers who touched what since which barrier: two threads that may do so at the same time, one of
+// them writing, are a fault, and so is reading what nobody wrote.  Memory out of bounds is AddressSanitizer's
+// business, which is told of the fibers.
+//
+// Included by device.h where the compiler is not nvcc; blocks run one after another on the calling thread.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace tinyzh::cuda {
+
+struct Dim3 {
+  unsigned x = 1, y = 1, z = 1;
+};
+
+inline constexpr unsigned kWarp = 32;
+
+// CUDA's own names, which kernels use.
+inline thread_local Dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+namespace emulation {
+
+// What would have gone wrong on a GPU, now or some other time.
+struct Fault : std::logic_error {
+  using std::logic_error::logic_error;
+};
+
+enum class Order { forward, reverse, random };  // of blocks in a grid, of threads in a block
+
+struct Schedule {
+  Order order = Order::forward;
+  uint64_t seed = 1;  // of the random one
+};
+
+// How launches of this thread run from now on.
+void set_schedule(Schedule schedule);
+
+// Runs `kernel` once for each thread of each block; throws what a thread throws, or a Fault.
+void launch(Dim3 grid, Dim3 block, const std::function<void()>& kernel);
+
+// What a thread of a running block calls.
+void barrier();
+void warp_barrier(uint32_t mask);
+// Every lane of the mask gives a value and gets what lane `from` gave (itself where that is not in the mask).
+uint64_t exchange(uint32_t mask, uint64_t value, unsigned from);
+unsigned lane();
+[[noreturn]] void fault(const std::string& what);
+
+// Shared memory of a block: cells of `size` bytes, the same ones for every thread that asks with this key.
+struct Cells {
+  void* key;
+  size_t count, size;
+  std::vector<std::byte> bytes;
+  struct Touch {
+    int writer = -1, write_barrier = -1, write_sync = -1;  // -1: nobody; barriers of the block, syncs of the warp
+    int reader = -1, read_barrier = -1, read_sync = -1;    // the last one, and the last sync of all
+    bool many = false, many_warps = false;                 // readers since that barrier
+  };
+  std::vector<Touch> touches;
+};
+Cells& cells(void* key, size_t count, size_t size);
+void touch_read(Cells& cells, size_t index);
+void touch_write(Cells& cells, size_t index);
+
+}  // namespace emulation
+
+// An array in shared memory; TINYZH_SHARED declares one.
+template <class T>
+class Shared {
+ public:
+  Shared(void* key, size_t count) : cells_(emulation::cells(key, count, sizeof(T))) {}
+
+  class Cell {
+   public:
+    Cell(emulation::Cells& cells, size_t index) : cells_(cells), index_(index) {}
+    operator T() const {
+      emulation::touch_read(cells_, index_);
+      T value;
+      std::memcpy(&value, cells_.bytes.data() + index_ * sizeof(T), sizeof(T));
+      return value;
+    }
+    Cell& operator=(T value) {
+      emulation::touch_write(cells_, index_);
+      std::memcpy(cells_.bytes.data() + index_ * sizeof(T), &value, sizeof(T));
+      return *this;
+    }
+    Cell& operator=(const Cell& other) { return *this = static_cast<T>(other); }
+    Cell& operator+=(T value) { return *this = static_cast<T>(*this) + value; }
+
+   private:
+    emulation::Cells& cells_;
+    size_t index_;
+  };
+
+  Cell operator[](size_t index) const { return {cells_, index}; }
+
+ private:
+  emulation::Cells& cells_;
+};
+
+inline void __syncthreads() { emulation::barrier(); }
+inline void __syncwarp(uint32_t mask = 0xffffffffu) { emulation::warp_barrier(mask); }
+
+template <class T>
+T __shfl_sync(uint32_t mask, T value, unsigned from) {
+  static_assert(sizeof(T) <= sizeof(uint64_t));
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof(T));
+  bits = emulation::exchange(mask, bits, from % kWarp);
+  std::memcpy(&value, &bits, sizeof(T));
+  return value;
+}
+template <class T>
+T __shfl_xor_sync(uint32_t mask, T value, unsigned other) {
+  return __shfl_sync(mask, value, emulation::lane() ^ other);
+}
+
+}  // namespace tinyzh::cuda

@@ -1,0 +1,220 @@
+// The emulated GPU runs what is right, and finds what a real one might forgive today.
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+#include "cuda/device.h"
+
+using namespace tinyzh::cuda;
+using emulation::Order;
+
+namespace {
+
+const emulation::Schedule kSchedules[] = {
+    {Order::forward}, {Order::reverse}, {Order::random, 1}, {Order::random, 2}, {Order::random, 3}};
+
+// Runs a kernel in every order.
+template <class Kernel>
+void in_every_order(Dim3 grid, Dim3 block, const Kernel& kernel) {
+  for (const emulation::Schedule& schedule : kSchedules) {
+    emulation::set_schedule(schedule);
+    emulation::launch(grid, block, kernel);
+  }
+  emulation::set_schedule({});
+}
+
+// The faults of a kernel in each order; "" where it had none.
+template <class Kernel>
+std::vector<std::string> faults(Dim3 grid, Dim3 block, const Kernel& kernel) {
+  std::vector<std::string> found;
+  for (const emulation::Schedule& schedule : kSchedules) {
+    emulation::set_schedule(schedule);
+    try {
+      emulation::launch(grid, block, kernel);
+      found.emplace_back();
+    } catch (const emulation::Fault& fault) {
+      found.emplace_back(fault.what());
+    }
+  }
+  emulation::set_schedule({});
+  return found;
+}
+
+template <class Kernel>
+void every_order_faults(const char* words, Dim3 block, const Kernel& kernel) {
+  for (const std::string& found : faults({}, block, kernel)) {
+    CAPTURE(found);
+    CHECK(found.find(words) != std::string::npos);
+  }
+}
+
+unsigned thread() { return threadIdx.x + threadIdx.y * blockDim.x; }
+
+}  // namespace
+
+TEST_CASE("emulation: every thread of every block runs once, with its indices") {
+  std::vector<int> runs(3 * 2 * 70);
+  in_every_order({3, 2}, {35, 2}, [&] {
+    REQUIRE((gridDim.x == 3 && gridDim.y == 2 && blockDim.x == 35 && blockDim.y == 2));
+    ++runs[(blockIdx.x + blockIdx.y * 3) * 70 + thread()];
+  });
+  for (int n : runs) CHECK(n == 5);
+}
+
+TEST_CASE("emulation: the order of threads is what was asked for") {
+  const auto order_of = [](emulation::Schedule schedule) {
+    std::vector<unsigned> order;
+    emulation::set_schedule(schedule);
+    emulation::launch({}, {64}, [&] { order.push_back(threadIdx.x); });
+    emulation::set_schedule({});
+    return order;
+  };
+  const std::vector<unsigned> forward = order_of({Order::forward}), reverse = order_of({Order::reverse});
+  const std::vector<unsigned> random = order_of({Order::random, 1}), other = order_of({Order::random, 2});
+  CHECK(forward.front() == 0);
+  CHECK(reverse.front() == 63);
+  CHECK(random != forward);
+  CHECK(random != other);
+  CHECK(random == order_of({Order::random, 1}));
+}
+
+TEST_CASE("emulation: a barrier lets everybody see what was written before it") {
+  in_every_order({2}, {96}, [] {
+    TINYZH_SHARED(int, values, 96);
+    for (int round = 0; round < 3; ++round) {
+      values[thread()] = static_cast<int>(thread()) + round;
+      __syncthreads();
+      CHECK(values[95 - thread()] == 95 - static_cast<int>(thread()) + round);
+      __syncthreads();
+    }
+  });
+}
+
+TEST_CASE("emulation: lanes exchange values") {
+  in_every_order({}, {64}, [] {
+    const unsigned lane = thread() % kWarp;
+    CHECK(__shfl_sync(~0u, 100.0f + static_cast<float>(thread()), 5) == 100.0f + static_cast<float>(thread() - lane + 5));
+    CHECK(__shfl_xor_sync(~0u, lane, 3) == (lane ^ 3));
+    double sum = lane;
+    for (unsigned step = 16; step; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
+    CHECK(sum == 31 * 16);
+    if (lane < 8) CHECK(__shfl_xor_sync(0xffu, lane, 1) == (lane ^ 1));  // a part of the warp
+    if (lane == 9) CHECK(__shfl_sync(1u << 9, 7, 3) == 7);               // who is not in the mask gives nothing
+  });
+}
+
+TEST_CASE("emulation: a barrier of a warp orders its shared memory") {
+  in_every_order({}, {64}, [] {
+    TINYZH_SHARED(unsigned, values, 64);
+    const unsigned warp = thread() / kWarp * kWarp, lane = thread() % kWarp;
+    values[thread()] = lane;
+    __syncwarp();
+    CHECK(values[warp + (lane + 1) % kWarp] == (lane + 1) % kWarp);
+    __syncwarp();
+    values[thread()] = lane + 1;
+    __syncwarp();
+    CHECK(values[warp + 31 - lane] == 32 - lane);
+  });
+}
+
+TEST_CASE("emulation: a missing barrier is a fault in every order, also where the values would be right") {
+  for (const std::string& found : faults({}, {64}, [] {
+         TINYZH_SHARED(int, values, 64);
+         values[thread()] = 1;
+         (void)static_cast<int>(values[63 - thread()]);
+       }))
+    CHECK(found != "");
+  every_order_faults("without waiting for who writes", {64}, [] {  // a warp's barrier is not the block's
+    TINYZH_SHARED(int, values, 64);
+    values[thread()] = 1;
+    __syncthreads();
+    if (thread() < 32) values[thread()] = 1;
+    for (int i = 0; i < 9; ++i) __syncwarp();
+    if (thread() >= 32) {
+      for (int i = 0; i < 9; ++i) __syncwarp();
+      (void)static_cast<int>(values[63 - thread()]);
+    }
+  });
+}
+
+TEST_CASE("emulation: writing while others may still read is a fault") {
+  const auto late = [](bool with_barrier) {
+    return [with_barrier] {
+      TINYZH_SHARED(int, value, 1);
+      if (thread() == 0) value[0] = 1;
+      __syncthreads();
+      (void)static_cast<int>(value[0]);
+      if (with_barrier) __syncthreads();
+      if (thread() == 0) value[0] = 2;
+    };
+  };
+  for (const std::string& found : faults({}, {64}, late(true))) CHECK(found == "");
+  size_t caught = 0;
+  for (const std::string& found : faults({}, {64}, late(false))) caught += found != "";
+  CHECK(caught == 5);
+}
+
+TEST_CASE("emulation: an exchange of lanes does not order shared memory") {
+  size_t caught = 0;
+  for (const std::string& found : faults({}, {32}, [] {
+         TINYZH_SHARED(int, values, 32);
+         values[thread()] = 1;
+         (void)__shfl_sync(~0u, 1, 0);
+         (void)static_cast<int>(values[31 - thread()]);
+       }))
+    caught += found.find("without waiting") != std::string::npos;
+  CHECK(caught == 5);
+}
+
+TEST_CASE("emulation: two writers at once, reading what nobody wrote, and reaching out are faults") {
+  every_order_faults("by two threads at once", {2}, [] {
+    TINYZH_SHARED(int, value, 1);
+    value[0] = 1;
+  });
+  every_order_faults("where nothing was written", {1}, [] {
+    TINYZH_SHARED(int, value, 2);
+    value[0] = 1;
+    (void)static_cast<int>(value[1]);
+  });
+  every_order_faults("of 4 is touched at 4", {1}, [] {
+    TINYZH_SHARED(int, value, 4);
+    value[4] = 1;
+  });
+}
+
+TEST_CASE("emulation: a thread that leaves before others wait for it is a fault") {
+  every_order_faults("a barrier waits for it", {40}, [] {
+    if (thread() != 3) __syncthreads();
+  });
+  every_order_faults("an operation of its warp waits for it", {32}, [] {
+    if (thread() != 3) (void)__shfl_sync(~0u, 1, 0);
+  });
+  every_order_faults("for ever", {64}, [] {
+    if (thread() < 32)
+      __syncthreads();
+    else if (thread() == 40)
+      __syncthreads();
+    else
+      __syncwarp();
+  });
+  every_order_faults("different operations", {32}, [] {
+    if (thread() == 0)
+      __syncwarp();
+    else
+      (void)__shfl_sync(~0u, 1, 0);
+  });
+  every_order_faults("not in the mask", {32}, [] { (void)__shfl_sync(0xffu, 1, 0); });
+}
+
+TEST_CASE("emulation: what a thread throws comes out, and the next launch runs") {
+  CHECK_THROWS_AS(emulation::launch({}, {8}, [] {
+    if (threadIdx.x == 5) throw std::runtime_error("five");
+    __syncthreads();
+  }), std::runtime_error);
+  int runs = 0;
+  emulation::launch({}, {8}, [&] { ++runs; });
+  CHECK(runs == 8);
+  CHECK_THROWS_AS(emulation::launch({}, {1025}, [] {}), emulation::Fault);
+  CHECK_THROWS_AS(__syncthreads(), std::logic_error);
+}
