@@ -12,8 +12,8 @@
 #define TINYZH_DEVICE static __device__ __forceinline__
 // TINYZH_SHARED(float, name, 32): an array that all threads of a block share.
 #define TINYZH_SHARED(type, name, count) __shared__ type name[count]
-// TINYZH_LAUNCH(kernel, grid, block, stream)(arguments)
-#define TINYZH_LAUNCH(kernel, grid, block, stream) kernel<<<grid, block, 0, stream>>>
+// TINYZH_LAUNCH(kernel, grid, stream)(arguments): blocks of kThreads threads.
+#define TINYZH_LAUNCH(kernel, grid, stream) kernel<<<grid, kThreads, 0, static_cast<cudaStream_t>(stream)>>>
 
 namespace tinyzh::cuda {
 using Dim3 = dim3;
@@ -29,7 +29,10 @@ inline constexpr unsigned kWarp = 32;
 #define TINYZH_SHARED(type, name, count)      \
   static char name##_key;                     \
   const ::tinyzh::cuda::Shared<type> name(&name##_key, count)
-#define TINYZH_LAUNCH(kernel, grid, block, stream) \
-  [&](auto... arguments) { ::tinyzh::cuda::emulation::launch(grid, block, [=] { kernel(arguments...); }); }
+#define TINYZH_LAUNCH(kernel, grid, stream)                                                                  \
+  [&](auto... arguments) {                                                                                   \
+    static_cast<void>(stream);                                                                               \
+    ::tinyzh::cuda::emulation::launch(grid, Dim3{kThreads}, [=] { kernel(arguments...); });                  \
+  }
 
 #endif

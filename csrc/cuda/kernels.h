@@ -1,0 +1,205 @@
+// The arithmetic of the model for a GPU, in fp32, with the bits of the CPU's kernels: every sum is made in the
+// order that kernels/kernels.h lays down.  A dot product there has eight lanes: here a quarter of a warp has it,
+// one thread a lane.  So a story does not depend on where it is told.
+//
+// Compiled without contraction (-fmad=false): multiply-adds are fused where it is written.
+// Letters as everywhere: B rows, D dim, H hidden_dim.
+#pragma once
+
+#include <cstring>
+
+#include "cuda/device.h"
+#include "cuda/launch.h"
+
+namespace tinyzh::cuda {
+
+inline constexpr unsigned kThreads = 128;  // of a block
+inline constexpr unsigned kLanes = 8;      // of a sum
+inline constexpr unsigned kAll = 0xffffffffu;
+inline constexpr unsigned kPositions = 16;  // of a block of the KV cache: kBlockPositions
+
+// ---- pieces ------------------------------------------------------------------------------------
+
+TINYZH_DEVICE uint32_t bits_of(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+TINYZH_DEVICE float float_of(uint32_t bits) {
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+// ((0+1)+(2+3)) + ((4+5)+(6+7)) of eight neighbouring threads, in each of them; all of a warp take part.
+TINYZH_DEVICE float sum_of_lanes(float lane) {
+  for (unsigned step = 1; step < kLanes; step *= 2) lane = lane + __shfl_xor_sync(kAll, lane, step);
+  return lane;
+}
+
+// e^x, as kernels/generic.h has it.
+TINYZH_DEVICE float exp_of(float x) {
+  constexpr float kLowest = -87.3f, kHighest = 88.3f, kMagic = 12582912.0f;
+  const float above = kLowest > x ? kLowest : x;           // a NaN passes
+  const float inside = kHighest < above ? kHighest : above;
+  const float t = fmaf(inside, 1.44269504088896341f, kMagic);
+  const float n = t - kMagic;
+  float r = fmaf(n, -0.693359375f, inside);
+  r = fmaf(n, 2.12194440e-4f, r);
+  float p = 0.0013814539416f;
+  p = fmaf(p, r, 0.0083687454462f);
+  p = fmaf(p, r, 0.041668388993f);
+  p = fmaf(p, r, 0.16666521132f);
+  p = fmaf(p, r, 0.49999994040f);
+  p = fmaf(p, r, 1.0f);
+  p = fmaf(p, r, 1.0f);
+  return x < kLowest ? 0.0f : p * float_of((bits_of(t) + 127u) << 23);
+}
+
+TINYZH_DEVICE unsigned thread_of_grid() { return blockIdx.x * kThreads + threadIdx.x; }
+
+// ---- kernels: each with the grid that launch.cu gives it ---------------------------------------
+
+// x[b] = embedding[tokens[b]]: x (B, D), embedding (V, D); a block a row.
+TINYZH_KERNEL embed_rows_kernel(float* x, const float* embedding, Rows rows, unsigned dim) {
+  const size_t row = blockIdx.x, from = static_cast<size_t>(rows.tokens[row]);
+  for (unsigned i = threadIdx.x; i < dim; i += kThreads) x[row * dim + i] = embedding[from * dim + i];
+}
+
+// x[b] += y[b] unless y is null, then out[b] = RMSNorm(x[b]) * weight: (B, D), weight (D); a warp a row.
+TINYZH_KERNEL residual_norm_kernel(float* out, float* x, const float* y, const float* weight, unsigned dim, float eps,
+                            unsigned rows) {
+  const unsigned row = thread_of_grid() / kWarp, lane = threadIdx.x % kWarp;
+  const bool mine = row < rows;  // the others keep the warp whole
+  float* const here = x + static_cast<size_t>(row) * dim;
+  if (mine && y)
+    for (unsigned i = lane; i < dim; i += kWarp) here[i] = here[i] + y[static_cast<size_t>(row) * dim + i];
+  __syncwarp();
+  float squares = 0;
+  if (mine && lane < kLanes)
+    for (unsigned i = lane; i < dim; i += kLanes) squares = fmaf(here[i], here[i], squares);
+  const float sum = __shfl_sync(kAll, sum_of_lanes(squares), 0);
+  const float scale = 1.0f / sqrtf(sum / static_cast<float>(dim) + eps);
+  if (mine)
+    for (unsigned i = lane; i < dim; i += kWarp) out[static_cast<size_t>(row) * dim + i] = weight[i] * (here[i] * scale);
+}
+
+// out[b * out_stride + r] = dot(w[r], x[b]) for `batch` rows from the first of this block on: w (rows, cols),
+// x (B, x_stride).  A warp has four rows of w, each with eight threads, and kColumns rows of x at a time.
+inline constexpr unsigned kRowsOfWarp = kWarp / kLanes, kRowsOfBlock = kThreads / kLanes, kColumns = 8;
+
+TINYZH_KERNEL matmul_f32_kernel(float* out, size_t out_stride, const float* w, const float* x, size_t x_stride, unsigned rows,
+                         unsigned cols, unsigned batch) {
+  const unsigned row = blockIdx.x * kRowsOfBlock + threadIdx.x / kLanes, lane = threadIdx.x % kLanes;
+  const unsigned first = blockIdx.y * kColumns, here = batch - first < kColumns ? batch - first : kColumns;
+  float sums[kColumns] = {};
+  if (row < rows) {
+    const float* const weights = w + static_cast<size_t>(row) * cols;
+    for (unsigned k = lane; k < cols; k += kLanes) {
+      const float weight = weights[k];
+      for (unsigned c = 0; c < kColumns; ++c)
+        if (c < here) sums[c] = fmaf(weight, x[(first + c) * x_stride + k], sums[c]);
+    }
+  }
+  for (unsigned c = 0; c < kColumns; ++c) {
+    const float sum = sum_of_lanes(sums[c]);
+    if (row < rows && lane == 0 && c < here) out[(first + c) * out_stride + row] = sum;
+  }
+}
+
+// Turns the pairs of q (B, heads * S) and k (B, kv_heads * S) by their positions, and stores k and v (B, kv_heads * S)
+// into the cache.  cos, sin (positions, S / 2).  A block a row.
+TINYZH_KERNEL rope_store_kernel(float* q, float* k, const float* v, Rows rows, const float* cos, const float* sin,
+                                CacheLayout layout) {
+  const size_t row = blockIdx.x, position = static_cast<size_t>(rows.positions[row]);
+  const unsigned pairs = layout.head_size / 2, heads = layout.heads, kv_heads = layout.kv_heads;
+  const float *c = cos + position * pairs, *s = sin + position * pairs;
+  std::byte* const block = rows.tables[row][position / kPositions];
+  const unsigned slot = static_cast<unsigned>(position % kPositions);
+  for (unsigned i = threadIdx.x; i < (heads + kv_heads) * pairs; i += kThreads) {
+    const unsigned head = i / pairs, pair = i % pairs;
+    const bool query = head < heads;
+    float* const at = query ? q + row * heads * layout.head_size + head * layout.head_size + 2 * pair
+                            : k + row * kv_heads * layout.head_size + (head - heads) * layout.head_size + 2 * pair;
+    const float a = at[0], b = at[1];
+    const float turned_a = fmaf(a, c[pair], -(b * s[pair])), turned_b = fmaf(b, c[pair], a * s[pair]);
+    at[0] = turned_a;
+    at[1] = turned_b;
+    if (query) continue;
+    const unsigned kv = head - heads;
+    float* const keys = reinterpret_cast<float*>(block + layout.first + kv * layout.stride);
+    keys[2 * pair * kPositions + slot] = turned_a;
+    keys[(2 * pair + 1) * kPositions + slot] = turned_b;
+    float* const values = reinterpret_cast<float*>(block + layout.first + kv * layout.stride + layout.value_offset);
+    const float* const from = v + row * kv_heads * layout.head_size + kv * layout.head_size;
+    values[slot * layout.value_row + 2 * pair] = from[2 * pair];
+    values[slot * layout.value_row + 2 * pair + 1] = from[2 * pair + 1];
+  }
+}
+
+// out[b] (heads * S) = softmax(q . K / sqrt(S)) V over the positions up to the row's own.  scores: scratch of
+// score_stride floats for each row and head.  A block for each row and head.
+TINYZH_KERNEL attend_kernel(float* out, const float* q, Rows rows, float* scores, size_t score_stride, CacheLayout layout) {
+  TINYZH_SHARED(float, most, kThreads / kWarp);
+  TINYZH_SHARED(float, total, 1);
+  const size_t row = blockIdx.x;
+  const unsigned head = blockIdx.y, heads = layout.heads, size = layout.head_size, thread = threadIdx.x;
+  const unsigned seen = static_cast<unsigned>(rows.positions[row]) + 1;
+  std::byte* const* const blocks = rows.tables[row];
+  const size_t keys_at = layout.first + head / (heads / layout.kv_heads) * layout.stride;
+  const float* const query = q + (row * heads + head) * size;
+  float* const p = scores + (row * heads + head) * score_stride;
+  const float scale = 1.0f / sqrtf(static_cast<float>(size));
+
+  // A thread a position.
+  float largest = -INFINITY;
+  for (unsigned t = thread; t < seen; t += kThreads) {
+    const float* const keys = reinterpret_cast<const float*>(blocks[t / kPositions] + keys_at) + t % kPositions;
+    float score = 0;
+    for (unsigned d = 0; d < size; ++d) score = fmaf(query[d], keys[d * kPositions], score);
+    score = score * scale;
+    p[t] = score;
+    largest = score > largest ? score : largest;
+  }
+  for (unsigned step = kWarp / 2; step > 0; step /= 2) {
+    const float other = __shfl_xor_sync(kAll, largest, step);
+    largest = other > largest ? other : largest;
+  }
+  if (thread % kWarp == 0) most[thread / kWarp] = largest;
+  __syncthreads();
+  for (unsigned warp = 0; warp < kThreads / kWarp; ++warp) {
+    const float other = most[warp];
+    largest = other > largest ? other : largest;
+  }
+  for (unsigned t = thread; t < seen; t += kThreads) p[t] = exp_of(p[t] - largest);
+  __syncthreads();
+
+  if (thread < kWarp) {
+    float lane = 0;
+    if (thread < kLanes)
+      for (unsigned t = thread; t < seen; t += kLanes) lane = lane + p[t];
+    lane = sum_of_lanes(lane);
+    if (thread == 0) total[0] = lane;
+  }
+  __syncthreads();
+
+  // A thread a dimension.
+  const float whole = total[0];
+  for (unsigned d = thread; d < size; d += kThreads) {
+    float mixed = 0;
+    for (unsigned t = 0; t < seen; ++t) {
+      const float* const values =
+          reinterpret_cast<const float*>(blocks[t / kPositions] + keys_at + layout.value_offset);
+      mixed = fmaf(p[t], values[t % kPositions * layout.value_row + d], mixed);
+    }
+    out[(row * heads + head) * size + d] = mixed / whole;
+  }
+}
+
+// gate = gate * sigmoid(gate) * up, both (B * H); a thread a number.
+TINYZH_KERNEL swiglu_kernel(float* gate, const float* up, size_t n) {
+  const size_t i = thread_of_grid();
+  if (i < n) gate[i] = gate[i] / (1.0f + exp_of(0.0f - gate[i])) * up[i];
+}
+
+}  // namespace tinyzh::cuda

@@ -1,0 +1,2 @@
+// The launches and their kernels, compiled for the emulated GPU.
+#include "cuda/launch.cu"

@@ -1,0 +1,219 @@
+// The GPU's kernels, on the emulated GPU, have the bits of scalar: each by itself over shapes, odd ones included,
+// and all of them in the order of the paper.  Arrays are exactly as large as they must be, so that
+// AddressSanitizer sees who reaches beyond.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "cuda/emulation.h"
+#include "cuda/launch.h"
+#include "kernels/inputs.h"
+#include "model/made_models.h"
+
+using namespace tinyzh;
+using namespace tinyzh::testing;
+using namespace tinyzh::cuda;
+
+namespace {
+
+const emulation::Schedule kSchedules[] = {
+    {emulation::Order::forward}, {emulation::Order::reverse}, {emulation::Order::random, 1}, {emulation::Order::random, 2}};
+
+template <class Check>
+void in_every_order(const Check& check) {
+  for (const emulation::Schedule& schedule : kSchedules) {
+    emulation::set_schedule(schedule);
+    check();
+  }
+  emulation::set_schedule({});
+}
+
+unsigned u(size_t n) { return static_cast<unsigned>(n); }
+
+CacheLayout layout_of(const KvLayout& layout, size_t layer, size_t heads) {
+  const AttentionHead head = layout.head(nullptr, layer, 0, 1);
+  return {head.keys, layout.stride, layout.value_offset, u(layout.head_size), u(padded8(layout.head_size)), u(heads),
+          u(layout.kv_heads)};
+}
+
+}  // namespace
+
+TEST_CASE("cuda kernels: matmul") {
+  Inputs inputs(1);
+  struct Shape {
+    size_t rows, cols, batch;
+  };
+  for (const Shape& shape : std::vector<Shape>{
+           {1, 1, 1}, {16, 8, 1}, {17, 9, 3}, {5, 43, 8}, {33, 64, 9}, {40, 172, 17}, {3, 7, 2}, {64, 2268, 1}}) {
+    const size_t rows = shape.rows, cols = shape.cols, batch = shape.batch;
+    CAPTURE(rows);
+    CAPTURE(cols);
+    CAPTURE(batch);
+    const std::vector<float> w = inputs.plain(rows * cols), x = inputs.plain(batch * cols);
+    std::vector<float> expected(rows * batch), found(rows * batch);
+    kScalarKernels.matmul_f32(expected.data(), rows, w.data(), x.data(), cols, rows, cols, batch);
+    in_every_order([&] {
+      found.assign(found.size(), -1.0f);
+      matmul_f32(nullptr, found.data(), rows, w.data(), x.data(), cols, u(rows), u(cols), u(batch));
+      CHECK(same(found, expected));
+    });
+  }
+}
+
+TEST_CASE("cuda kernels: a column does not depend on its neighbours") {
+  Inputs inputs(2);
+  const size_t rows = 21, cols = 50, batch = 19;
+  const std::vector<float> w = inputs.plain(rows * cols), x = inputs.plain(batch * cols);
+  std::vector<float> together(rows * batch), alone(rows);
+  const auto product = [&](float* out, const float* from, size_t columns) {
+    matmul_f32(nullptr, out, rows, w.data(), from, cols, u(rows), u(cols), u(columns));
+  };
+  product(together.data(), x.data(), batch);
+  for (size_t b = 0; b < batch; ++b) {
+    product(alone.data(), x.data() + b * cols, 1);
+    CHECK(same(alone, std::span<const float>(together).subspan(b * rows, rows)));
+  }
+}
+
+TEST_CASE("cuda kernels: residual and norm") {
+  Inputs inputs(3);
+  for (size_t dim : {2, 8, 31, 48, 64, 100, 768})
+    for (size_t rows : {1, 4, 5}) {
+      CAPTURE(dim);
+      CAPTURE(rows);
+      const std::vector<float> start = inputs.plain(rows * dim), y = inputs.plain(rows * dim), weight = inputs.plain(dim);
+      for (bool branch : {false, true}) {
+        std::vector<float> expected_x = start, expected(rows * dim);
+        for (size_t b = 0; b < rows; ++b) {
+          if (branch) kScalarKernels.add(expected_x.data() + b * dim, y.data() + b * dim, dim);
+          kScalarKernels.rmsnorm(expected.data() + b * dim, expected_x.data() + b * dim, weight.data(), dim, 1e-5f);
+        }
+        in_every_order([&] {
+          std::vector<float> x = start, out(rows * dim, -1.0f);
+          const float* const added = branch ? y.data() : nullptr;
+          residual_norm(nullptr, out.data(), x.data(), added, weight.data(), u(dim), 1e-5f, u(rows));
+          CHECK(same(x, expected_x));
+          CHECK(same(out, expected));
+        });
+      }
+    }
+}
+
+TEST_CASE("cuda kernels: swiglu, and exp at its ends") {
+  Inputs inputs(4);
+  for (size_t n : {1, 127, 128, 129, 1000}) {
+    std::vector<float> gate = inputs.wild(n);
+    for (float& g : gate) g *= 100;
+    const std::vector<float> up = inputs.plain(n);
+    std::vector<float> expected = gate;
+    kScalarKernels.swiglu(expected.data(), up.data(), n);
+    swiglu(nullptr, gate.data(), up.data(), n);
+    CHECK(same(gate, expected));
+  }
+  const std::vector<float> ends = {-1000.0f, -88.31f, -88.3f, -87.3f, -1.0f,    -0.0f, 0.0f,
+                                   0.5f,     87.3f,   87.31f, 88.3f,  1000.0f, INFINITY, -INFINITY, NAN};
+  std::vector<float> expected = ends, found = ends;
+  kScalarKernels.swiglu(expected.data(), ends.data(), ends.size());
+  swiglu(nullptr, found.data(), ends.data(), ends.size());
+  CHECK(same(found, expected));
+}
+
+TEST_CASE("cuda kernels: embedding") {
+  Inputs inputs(5);
+  const size_t vocab = 11, dim = 150;
+  const std::vector<float> table = inputs.plain(vocab * dim);
+  const std::vector<int32_t> tokens = {10, 0, 3, 3};
+  std::vector<float> x(tokens.size() * dim);
+  embed_rows(nullptr, x.data(), table.data(), {tokens.data(), nullptr, nullptr, u(tokens.size())}, u(dim));
+  for (size_t b = 0; b < tokens.size(); ++b)
+    CHECK(same(std::span<const float>(x).subspan(b * dim, dim),
+               std::span<const float>(table).subspan(static_cast<size_t>(tokens[b]) * dim, dim)));
+}
+
+namespace {
+
+// The pass of the paper, as launches; everything in memory of its own, as on a GPU.
+class Pass {
+ public:
+  explicit Pass(const Model& model)
+      : w_(model.weights()), layout_(model.config(), KvType::float32), rope_(model.config()) {}
+
+  // Logits (rows, V) of all rows, each with its position and the blocks of its sequence.
+  std::vector<float> run(const std::vector<int32_t>& tokens, const std::vector<int32_t>& positions,
+                         const std::vector<std::byte* const*>& tables) {
+    const Config& c = w_.config;
+    const size_t B = tokens.size(), D = static_cast<size_t>(c.dim), H = static_cast<size_t>(c.hidden_dim);
+    const size_t kv = static_cast<size_t>(c.kv_dim()), heads = static_cast<size_t>(c.n_heads);
+    const size_t V = static_cast<size_t>(c.vocab_size);
+    const size_t most = static_cast<size_t>(*std::max_element(positions.begin(), positions.end())) + 1;
+    rope_.reserve(most);
+    std::vector<float> x(B * D), normed(B * D), q(B * D), k(B * kv), v(B * kv), att(B * D), y(B * D), gate(B * H), up(B * H),
+        scores(B * heads * most), logits(B * V);
+    const auto product = [&](std::vector<float>& out, const Matrix& m, const std::vector<float>& in) {
+      matmul_f32(nullptr, out.data(), m.rows, m.f32, in.data(), m.cols, u(m.rows), u(m.cols), u(B));
+    };
+    const auto norm = [&](const float* weight, bool branch) {
+      residual_norm(nullptr, normed.data(), x.data(), branch ? y.data() : nullptr, weight, u(D), c.norm_eps, u(B));
+    };
+
+    const Rows rows{tokens.data(), positions.data(), tables.data(), u(B)};
+    embed_rows(nullptr, x.data(), w_.tok_emb.f32, rows, u(D));
+    for (size_t l = 0; l < w_.layers.size(); ++l) {
+      const LayerWeights& layer = w_.layers[l];
+      const CacheLayout cache = layout_of(layout_, l, heads);
+      norm(layer.rms_att, l > 0);
+      product(q, layer.wq, normed);
+      product(k, layer.wk, normed);
+      product(v, layer.wv, normed);
+      rope_store(nullptr, q.data(), k.data(), v.data(), rows, rope_.cos(0), rope_.sin(0), cache);
+      attend(nullptr, att.data(), q.data(), rows, scores.data(), most, cache);
+      product(y, layer.wo, att);
+      norm(layer.rms_ffn, true);
+      product(gate, layer.w1, normed);
+      product(up, layer.w3, normed);
+      swiglu(nullptr, gate.data(), up.data(), B * H);
+      product(y, layer.w2, gate);
+    }
+    norm(w_.rms_final, true);
+    product(logits, w_.wcls(), normed);
+    return logits;
+  }
+
+ private:
+  const Weights& w_;
+  KvLayout layout_;
+  RopeTable rope_;
+};
+
+}  // namespace
+
+TEST_CASE("cuda kernels: a whole model has the bits of the CPU, prompt and tokens, several sequences at once") {
+  for (const Config& config : {Config{48, 43, 2, 4, 2, 31, 64, true}, Config{24, 40, 1, 2, 2, 29, 64, false}}) {
+    CAPTURE(config.dim);
+    const std::vector<std::byte> bytes = make_checkpoint(config, Format::v0, 0, 3).bytes;
+    Model model(bytes, {DType::float32, 1, "scalar"});
+    const std::vector<int32_t> first = random_tokens(config, 37, 1), second = random_tokens(config, 5, 2);
+    const std::vector<float> expected_first = logits_of(model, first, 16), expected_second = logits_of(model, second, 16);
+    const size_t V = static_cast<size_t>(config.vocab_size);
+    in_every_order([&] {
+      Pass pass(model);
+      KvCache a(model.kv_layout()), b(model.kv_layout());
+      a.reserve(first.size());
+      b.reserve(second.size());
+      // The first 32 tokens of one as a prompt, then both together, token by token.
+      std::vector<int32_t> positions(32);
+      for (size_t i = 0; i < 32; ++i) positions[i] = static_cast<int32_t>(i);
+      const std::vector<float> prompt = pass.run({first.begin(), first.begin() + 32}, positions, std::vector(32, a.table()));
+      CHECK(same(prompt, std::span<const float>(expected_first).first(32 * V)));
+      for (size_t i = 0; i < second.size(); ++i) {
+        const std::vector<float> both =
+            pass.run({first[32 + i], second[i]}, {static_cast<int32_t>(32 + i), static_cast<int32_t>(i)}, {a.table(), b.table()});
+        CHECK(same(std::span<const float>(both).first(V), std::span<const float>(expected_first).subspan((32 + i) * V, V)));
+        CHECK(same(std::span<const float>(both).last(V), std::span<const float>(expected_second).subspan(i * V, V)));
+      }
+    });
+  }
+}
