@@ -1,4 +1,4 @@
-"""What nvcc makes of the kernels: registers, shared memory and spills of each, for every architecture.
+"""What nvcc makes of the kernels: registers, shared memory and spills, for every architecture.
 
     python tests/cuda/resources.py            compares with csrc/cuda/resources.txt
     python tests/cuda/resources.py --write    writes it
