@@ -12,7 +12,8 @@ CSRC = Path(__file__).resolve().parents[1] / "csrc"
 # From the foundation up: a directory may include itself and those before it.  kernels comes before
 # quant, since an int8 matrix is laid out for the kernels and made of their types
 # (kernels/kernels.h); quant comes after io, since converting a checkpoint reads and writes one.
-ORDER = ["base", "io", "kernels", "quant", "model", "sample", "text", "engine", "capi", "bindings"]
+ORDER = ["base", "io", "kernels", "quant", "model", "cuda", "sample", "text", "engine"]
+ORDER += ["capi", "bindings"]
 
 POSIX_HEADERS = re.compile(
     r"(unistd|fcntl|sched|pthread|dirent|dlfcn|poll|signal|termios)\.h|(sys|netinet|arpa)/\w+\.h"
