@@ -4,14 +4,18 @@ installed, and with the same ids as from transformers where that is."""
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import tinyzh
+from conftest import ROOT
 from small_models import Teller, char_ids
 from tinyzh.compat.transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 from tinyzh.formats.conversion import convert
@@ -219,11 +223,14 @@ def test_bad_input_is_refused(tokenizer: Any, model: Any) -> None:
     assert model.eval().to(model.device) is model
 
 
-def test_a_model_that_is_closed(tokenizer: Any) -> None:
-    model = AutoModelForCausalLM.from_pretrained()
-    model.model.close()
+def test_a_model_that_is_closed_meanwhile(slow: tinyzh.Model) -> None:
+    closing = threading.Timer(0.2, slow.close)
+    closing.start()
+    with pytest.raises(tinyzh.GenerationError, match="the model was closed before"):
+        LlamaForCausalLM(slow).generate([char_ids("从")], max_new_tokens=4000, eos_token_id=[])
+    closing.join()
     with pytest.raises(tinyzh.GenerationError, match="closed"):
-        model.generate([[1, 272]])
+        LlamaForCausalLM(slow).generate([char_ids("从")])
 
 
 class Kept:
@@ -296,6 +303,20 @@ def test_a_file_and_its_tokenizer(tiny_path: Path) -> None:
     assert len(outputs[0]) == len(tokenizer.encode("从前")) + 3
 
 
+def test_a_name_on_the_hub(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def pull(name: str, **options: Any) -> Path:
+        asked.append((name, options))
+        return tiny_path
+
+    monkeypatch.setitem(sys.modules, "tinyzh.hub", SimpleNamespace(pull=pull))
+    model = AutoModelForCausalLM.from_pretrained("someone/stories", revision="v2", threads=1)
+    tokenizer = AutoTokenizer.from_pretrained("someone/stories", revision="v2")
+    assert asked == [("someone/stories", {"revision": "v2"})] * 2
+    assert (model.model.threads, tokenizer.vocab_size) == (1, model.model.config.vocab_size)
+
+
 def test_a_folder_brings_its_settings(folder: Path) -> None:
     (folder / "generation_config.json").write_text(
         '{"do_sample": true, "top_p": 0.5, "max_new_tokens": 7, "eos_token_id": [1, 2],'
@@ -313,6 +334,25 @@ def test_a_folder_brings_its_settings(folder: Path) -> None:
     (folder / "generation_config.json").unlink()
     alone = AutoModelForCausalLM.from_pretrained(folder)
     assert alone.generation_config == {"eos_token_id": 2}
+
+
+# ---- docs/transformers.md -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_docs_examples_run(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "transformers.md").read_text(encoding="utf-8")
+    code = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[number]
+    if 'return_tensors="pt"' in code:
+        pytest.importorskip("torch", reason="return_tensors='pt'")
+    hub = SimpleNamespace(pull=lambda name: BUILTIN)
+    monkeypatch.setitem(sys.modules, "tinyzh.hub", hub)
+    exec(compile(code, "docs/transformers.md", "exec"), {})
+    told = capsys.readouterr().out
+    assert told.startswith("从前")
+    assert len(told) > 50
 
 
 # ---- beside transformers -----------------------------------------------------------------------

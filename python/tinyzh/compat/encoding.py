@@ -10,17 +10,21 @@ from typing import Any, Literal
 
 from ..errors import InvalidArgument
 from ..extras import require
-from ..formats.found import Found, open_path
+from ..formats.found import open_path
 from ..formats.tokenizer_json import JsonTokenizer
-from ..model import _DATA, Model
+from ..model import _DATA
 from ..tokenizer import BOS, EOS, Tokenizer, open_tokenizer
 
-__all__ = ["BatchEncoding", "LlamaTokenizer", "found_at", "lists_of", "tensor", "tensor_like"]
+__all__ = ["BatchEncoding", "LlamaTokenizer", "lists_of", "located", "tensor", "tensor_like"]
 
 
-def found_at(path: str | os.PathLike[str]) -> Found | None:
-    """The model that lies there; None: nothing does, so that it is a name on the hub."""
-    return open_path(path) if Path(path).exists() else None
+def located(path: str | os.PathLike[str], **hub: Any) -> Path:
+    """A path that is there, or where a model of the hub is once it is downloaded."""
+    if Path(path).exists():
+        return Path(path)
+    from ..hub import pull
+
+    return pull(os.fspath(path), **hub)
 
 
 class BatchEncoding(dict[str, Any]):
@@ -63,16 +67,18 @@ class LlamaTokenizer:
         self.padding_side = "left"
 
     @classmethod
-    def from_pretrained(cls, path: str | os.PathLike[str] | None = None) -> LlamaTokenizer:
-        """The tokenizer that belongs to a model.
+    def from_pretrained(
+        cls, path: str | os.PathLike[str] | None = None, **hub: Any
+    ) -> LlamaTokenizer:
+        """The tokenizer that belongs to a model, whose weights are not read.
 
         Args:
             path: as for ``AutoModelForCausalLM.from_pretrained``.
+            hub: arguments of ``tinyzh.hub.pull``, such as ``revision``.
         """
         if path is None:
             return cls(open_tokenizer(_DATA / "story.tokenizer.bin"))
-        if (found := found_at(path)) is None:
-            return cls(Model.from_pretrained(str(path)).tokenizer)
+        found = open_path(located(path, **hub))
         eos = next((i for i in found.ends if i != found.bos), found.bos)
         return cls(found.tokenizer(), found.bos, eos)
 

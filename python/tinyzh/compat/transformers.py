@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import BackendError, GenerationError, InvalidArgument
+from ..formats.found import open_path
 from ..formats.huggingface import read_json
 from ..generation import Generation
 from ..model import Model, _when_there_is_room
 from ..sampling import SamplingParams, checked_integer
 from ..tokenizer import EOS
-from .encoding import BatchEncoding, LlamaTokenizer, found_at, lists_of, tensor, tensor_like
+from .encoding import BatchEncoding, LlamaTokenizer, lists_of, located, tensor, tensor_like
 
 __all__ = [
     "AutoModelForCausalLM",
@@ -67,6 +68,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "output_attentions": (False,),
     "output_hidden_states": (False,),
 }
+_HUB = ("file", "revision", "cache_dir", "token", "local_files_only")
 #: What a generation_config holds beside settings.
 _REMARKS = ("_from_model_config", "transformers_version", "bos_token_id")
 
@@ -100,14 +102,16 @@ class LlamaForCausalLM:
         """Opens a model.
 
         Args:
-            path: what ``tinyzh.Model`` opens; a name on the hub; None: the built-in story model.
-            options: the other arguments of ``tinyzh.Model``, such as ``dtype="int8"``.
+            path: what ``tinyzh.Model`` opens; a name on the hub, if there is no such file; None:
+                the built-in story model.
+            options: the other arguments of ``tinyzh.Model``, such as ``dtype="int8"``, and of
+                ``tinyzh.hub.pull``, such as ``revision``.
         """
         if path is None:
             return cls(Model(**options))
-        if (found := found_at(path)) is None:
-            return cls(Model.from_pretrained(str(path), **options))
-        wishes = _generation_config(Path(path)) if found.format == "Hugging Face" else None
+        where = located(path, **{n: options.pop(n) for n in _HUB if n in options})
+        found = open_path(where)
+        wishes = _generation_config(where) if found.format == "Hugging Face" else None
         return cls(Model(found, **options), wishes)
 
     # ---- what a module of PyTorch has -----------------------------------------------------------
