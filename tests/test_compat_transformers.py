@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tinyzh
-from conftest import ROOT
+from places import ROOT
 from small_models import Teller, char_ids
 from tinyzh.compat.transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 from tinyzh.formats.conversion import convert
@@ -143,6 +143,7 @@ def test_rows_that_end_early_are_filled_up(tell: Teller) -> None:
         assert model.generate(rows, max_length=2) == [char_ids("从前"), char_ids("一只")]
         until = char_ids("有")[0]
         assert model.generate(rows[:1], eos_token_id=until) == [char_ids("从前有")]
+        assert model.generate(rows[1:], eos_token_id=[2, 10**6]) == [[*char_ids("一只"), 2]]
         on = model.generate(rows[1:], eos_token_id=None, max_new_tokens=4)[0]
         assert on[:3] == [*char_ids("一只"), 2]
         assert len(on) == 5
@@ -336,7 +337,7 @@ def test_a_folder_brings_its_settings(folder: Path) -> None:
     assert alone.generation_config == {"eos_token_id": 2}
 
 
-# ---- docs/transformers.md -------------------------------------------------------------------------
+# ---- docs/transformers.md ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [0, 1])

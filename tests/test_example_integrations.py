@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import tinyzh
-from conftest import ROOT
+from places import ROOT
 
 PROGRAM = "import sys; sys.path.insert(0, sys.argv.pop(1)); from llm.cli import cli; cli()"
 

@@ -177,7 +177,7 @@ class LlamaForCausalLM:
             )
         if streamer is not None and len(rows) * copies > 1:
             raise InvalidArgument(f"a streamer takes one row, and there are {len(rows) * copies}")
-        ends = _token_ids(asked["eos_token_id"])
+        ends = self._ends(asked["eos_token_id"])
         params = self._params(asked, len(rows[0]), seed)
         running = self._submit([p for p in prompts for _ in range(copies)], params, ends)
         if streamer is not None:
@@ -243,6 +243,13 @@ class LlamaForCausalLM:
             seed=seed,
         ).with_seed()
 
+    def _ends(self, value: Any) -> list[int]:
+        """One end token, several, or none, as transformers takes them; those of the vocabulary."""
+        values = value.tolist() if hasattr(value, "tolist") else value
+        values = [] if values is None else values if isinstance(values, (list, tuple)) else [values]
+        ids = [checked_integer("eos_token_id", i, 0, 2**31 - 1) for i in values]
+        return [i for i in ids if i < self.model.config.vocab_size]
+
     def _submit(
         self, prompts: Sequence[list[int]], params: SamplingParams, ends: Sequence[int]
     ) -> list[Generation]:
@@ -297,15 +304,6 @@ def _generation_config(path: Path) -> dict[str, Any]:
     if (file := folder / "generation_config.json").exists():
         settings |= {n: value for n, value in read_json(file).items() if value is not None}
     return settings
-
-
-def _token_ids(value: Any) -> list[int]:
-    """One end token, several, or none, as transformers takes them."""
-    if value is None:
-        return []
-    values = value.tolist() if hasattr(value, "tolist") else value
-    values = values if isinstance(values, (list, tuple)) else [values]
-    return [checked_integer("eos_token_id", i, 0, 2**31 - 1) for i in values]
 
 
 def _unmasked(rows: list[list[int]], mask: Any) -> list[list[int]]:
