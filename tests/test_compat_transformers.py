@@ -420,14 +420,14 @@ def test_transformers_own_config_and_streamer(
         model.generate(**inputs, generation_config=transformers.GenerationConfig(num_beams=2))
 
 
-def test_what_none_and_nothing_mean_there(theirs: Any) -> None:
+def test_what_none_and_nothing_mean_there(folder: Path, theirs: Any) -> None:
     """top_k is 50 where nobody says anything, also beside a folder's own settings, and None in the
     call turns a filter off."""
     their_model, _ = theirs
-
-    def filters(**asked: Any) -> dict[str, Any]:
-        config, _ = their_model._prepare_generation_config(None, do_sample=True, **asked)
-        return {n: getattr(config, n) for n in ("temperature", "top_k", "top_p", "min_p")}
-
-    assert filters() == {"temperature": 0.9, "top_k": 50, "top_p": 0.9, "min_p": None}
-    assert filters(top_k=None)["top_k"] is None
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    names = ("do_sample", "temperature", "top_k", "top_p", "min_p", "eos_token_id", "pad_token_id")
+    for asked in ({}, {"top_k": None}, {"top_p": None, "min_p": 0.1}, {"eos_token_id": 2}):
+        there, _ = their_model._prepare_generation_config(None, **asked)
+        here = model._settings(None, asked)
+        assert {n: here[n] for n in names} == {n: getattr(there, n) for n in names}
+    assert model._settings(None, {})["top_k"] == 50
