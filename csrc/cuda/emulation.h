@@ -110,6 +110,13 @@ class Shared {
   emulation::Cells& cells_;
 };
 
+// c + the products of four pairs of int8.
+inline int __dp4a(int a, int b, int c) {
+  for (int shift = 0; shift < 32; shift += 8)
+    c += static_cast<int>(static_cast<int8_t>(a >> shift)) * static_cast<int>(static_cast<int8_t>(b >> shift));
+  return c;
+}
+
 inline void __syncthreads() { emulation::barrier(); }
 inline void __syncwarp(uint32_t mask = 0xffffffffu) { emulation::warp_barrier(mask); }
 

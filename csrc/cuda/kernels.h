@@ -107,6 +107,123 @@ TINYZH_KERNEL matmul_f32_kernel(float* out, size_t out_stride, const float* w, c
   }
 }
 
+// ---- int8 and int4: sums of integers are exact, so that any number of threads may share one ------------
+
+TINYZH_DEVICE float float_of_half(uint16_t half) {
+  const uint32_t exponent = half >> 10 & 31u, fraction = half & 0x3ffu, sign = static_cast<uint32_t>(half >> 15) << 31;
+  if (exponent == 31) return float_of(sign | 0x7f800000u | fraction << 13);
+  if (exponent > 0) return float_of(sign | (exponent + 112u) << 23 | fraction << 13);
+  const float small = static_cast<float>(fraction) * 5.9604644775390625e-8f;  // 2^-24
+  return sign ? -small : small;
+}
+
+TINYZH_DEVICE int sum_of_warp(int x) {
+  for (unsigned step = kWarp / 2; step > 0; step /= 2) x = x + __shfl_xor_sync(kAll, x, step);
+  return x;
+}
+
+// q (B, stride), sums (B, stride / 32), scales (B) of x (B, cols), as quantise_row of kernels/kernels.h; a warp a row.
+TINYZH_KERNEL quantise_rows_kernel(int8_t* q, float* sums, float* scales, const float* x, unsigned cols, unsigned stride,
+                                   unsigned rows) {
+  const unsigned row = thread_of_grid() / kWarp, lane = threadIdx.x % kWarp;
+  const bool mine = row < rows;
+  const float* const here = x + static_cast<size_t>(row) * cols;
+  uint32_t most = 0;  // as bits, so that a NaN is the largest of all
+  if (mine)
+    for (unsigned i = lane; i < cols; i += kWarp) {
+      const uint32_t bits = bits_of(here[i]) & 0x7fffffffu;
+      most = bits > most ? bits : most;
+    }
+  for (unsigned step = kWarp / 2; step > 0; step /= 2) {
+    const uint32_t other = __shfl_xor_sync(kAll, most, step);
+    most = other > most ? other : most;
+  }
+  constexpr float kSmallest = 1e-35f, kMagic = 12582912.0f;
+  const float largest = float_of(most);
+  const bool zero = largest < kSmallest;
+  const float inverse = zero ? 0.0f : 127.0f / largest;
+  for (unsigned first = 0; first < stride; first += kWarp) {
+    const unsigned i = first + lane;
+    int8_t rounded = 0;
+    if (mine && i < cols) rounded = static_cast<int8_t>(bits_of(here[i] * inverse + kMagic));
+    if (mine) q[static_cast<size_t>(row) * stride + i] = rounded;
+    const int sum = sum_of_warp(rounded);
+    if (mine && lane == 0) sums[(static_cast<size_t>(row) * stride + first) / kWarp] = static_cast<float>(sum);
+  }
+  if (mine && lane == 0) scales[row] = zero ? 0.0f : largest / 127.0f;
+}
+
+inline constexpr unsigned kPanel = 16;           // rows side by side: kPanelRows
+inline constexpr unsigned kPanelsOfBlock = kThreads / kWarp;
+
+TINYZH_DEVICE int four_of(const int8_t* from) {  // aligned
+  int four;
+  memcpy(&four, from, sizeof four);
+  return four;
+}
+
+// out[b * out_stride + r] for the rows of w: a warp a panel, where thread t has row t % 16 and every second quad.
+TINYZH_KERNEL matmul_q8_kernel(float* out, size_t out_stride, Q8Panels w, Q8Rows x, unsigned batch) {
+  const unsigned panel = blockIdx.x * kPanelsOfBlock + threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  const unsigned row = lane % kPanel, half = lane / kPanel;
+  const bool mine = panel * kPanel < w.rows;
+  const unsigned first = blockIdx.y * kColumns, here = batch - first < kColumns ? batch - first : kColumns;
+  const int8_t* const values = w.values + (mine ? static_cast<size_t>(panel) * w.quads * kPanel + row : 0) * 4;
+  const float* const scales = w.scales + (mine ? static_cast<size_t>(panel) * w.segment_count * kPanel + row : 0);
+  float acc[kColumns] = {};
+  size_t done = 0;  // quads of the panel so far
+  for (size_t s = 0; s < w.segment_count; ++s) {
+    const Segment segment = w.segments[s];
+    int sums[kColumns] = {};
+    for (uint32_t quad = segment.first_quad + half; mine && quad < segment.end_quad; quad += kWarp / kPanel) {
+      const int weights = four_of(values + (done + quad - segment.first_quad) * kPanel * 4);
+      for (unsigned c = 0; c < kColumns; ++c)
+        if (c < here) sums[c] = __dp4a(weights, four_of(x.values + (first + c) * x.stride + 4 * quad), sums[c]);
+    }
+    done += segment.end_quad - segment.first_quad;
+    for (unsigned c = 0; c < kColumns; ++c) {
+      const int sum = sums[c] + __shfl_xor_sync(kAll, sums[c], kPanel);
+      if (mine) acc[c] = fmaf(scales[s * kPanel], static_cast<float>(sum), acc[c]);
+    }
+  }
+  for (unsigned c = 0; c < kColumns; ++c)
+    if (mine && half == 0 && c < here && panel * kPanel + row < w.rows)
+      out[(first + c) * out_stride + panel * kPanel + row] = acc[c] * x.scales[first + c];
+}
+
+// The same of int4: thread t has row t % 16, and of each group the quads 2i (t < 16) or 2i + 1.
+TINYZH_KERNEL matmul_q4_kernel(float* out, size_t out_stride, Q4Panels w, Q8Rows x, unsigned batch) {
+  const unsigned panel = blockIdx.x * kPanelsOfBlock + threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  const unsigned row = lane % kPanel, half = lane / kPanel;
+  const bool mine = panel * kPanel < w.rows;
+  const unsigned first = blockIdx.y * kColumns, here = batch - first < kColumns ? batch - first : kColumns;
+  const Q4Group* const groups = w.groups + (mine ? static_cast<size_t>(panel) * w.group_count : 0);
+  float acc[kColumns] = {};
+  for (size_t g = 0; g < w.group_count; ++g) {
+    int sums[kColumns] = {};
+    for (unsigned i = 0; mine && i < 4; ++i) {
+      int pairs;
+      memcpy(&pairs, groups[g].values[i][row], sizeof pairs);
+      const int weights = (half ? pairs >> 4 : pairs) & 0x0f0f0f0f;
+      for (unsigned c = 0; c < kColumns; ++c)
+        if (c < here) {
+          const int8_t* const xs = x.values + (first + c) * x.stride + g * kGroupColumns + 8 * i + 4 * half;
+          sums[c] = __dp4a(weights, four_of(xs), sums[c]);
+        }
+    }
+    const float shift = static_cast<float>(groups[g].zeros[row]) * 0.0625f, scale = float_of_half(groups[g].scales[row]);
+    for (unsigned c = 0; c < kColumns; ++c) {
+      const int sum = sums[c] + __shfl_xor_sync(kAll, sums[c], kPanel);
+      if (!mine || c >= here) continue;
+      const float whole = static_cast<float>(sum) - shift * x.sums[(first + c) * (x.stride / kGroupColumns) + g];  // exact
+      acc[c] = fmaf(scale, whole, acc[c]);
+    }
+  }
+  for (unsigned c = 0; c < kColumns; ++c)
+    if (mine && half == 0 && c < here && panel * kPanel + row < w.rows)
+      out[(first + c) * out_stride + panel * kPanel + row] = acc[c] * x.scales[first + c];
+}
+
 // Turns the pairs of q (B, heads * S) and k (B, kv_heads * S) by their positions, and stores k and v (B, kv_heads * S)
 // into the cache.  cos, sin (positions, S / 2).  A block a row.
 TINYZH_KERNEL rope_store_kernel(float* q, float* k, const float* v, Rows rows, const float* cos, const float* sin,

@@ -24,6 +24,21 @@ void matmul_f32(Stream stream, float* out, size_t out_stride, const float* w, co
   TINYZH_LAUNCH(matmul_f32_kernel, grid, stream)(out, out_stride, w, x, x_stride, rows, cols, batch);
 }
 
+void quantise_rows(Stream stream, int8_t* q, float* sums, float* scales, const float* x, unsigned cols, unsigned stride,
+                   unsigned rows) {
+  TINYZH_LAUNCH(quantise_rows_kernel, Dim3{blocks_for(rows, kThreads / kWarp)}, stream)(q, sums, scales, x, cols, stride, rows);
+}
+
+void matmul_q8(Stream stream, float* out, size_t out_stride, const Q8Panels& w, const Q8Rows& x, unsigned batch) {
+  const Dim3 grid{blocks_for(w.rows, kPanel * kPanelsOfBlock), blocks_for(batch, kColumns)};
+  TINYZH_LAUNCH(matmul_q8_kernel, grid, stream)(out, out_stride, w, x, batch);
+}
+
+void matmul_q4(Stream stream, float* out, size_t out_stride, const Q4Panels& w, const Q8Rows& x, unsigned batch) {
+  const Dim3 grid{blocks_for(w.rows, kPanel * kPanelsOfBlock), blocks_for(batch, kColumns)};
+  TINYZH_LAUNCH(matmul_q4_kernel, grid, stream)(out, out_stride, w, x, batch);
+}
+
 void rope_store(Stream stream, float* q, float* k, const float* v, Rows rows, const float* cos, const float* sin,
                 CacheLayout layout) {
   TINYZH_LAUNCH(rope_store_kernel, Dim3{rows.count}, stream)(q, k, v, rows, cos, sin, layout);

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/kernels.h"
+
 namespace tinyzh::cuda {
 
 using Stream = void*;  // a cudaStream_t; nothing to the emulation, where a launch is over when it returns
@@ -34,6 +36,13 @@ void residual_norm(Stream stream, float* out, float* x, const float* y, const fl
 // out[b * out_stride + r] = dot(w[r], x[b]): w (rows, cols), x (batch, x_stride).
 void matmul_f32(Stream stream, float* out, size_t out_stride, const float* w, const float* x, size_t x_stride, unsigned rows,
                 unsigned cols, unsigned batch);
+// x (B, cols) as int8 with one scale a row: q (B, stride), sums (B, stride / 32), scales (B); stride is cols rounded up to
+// a multiple of 32.
+void quantise_rows(Stream stream, int8_t* q, float* sums, float* scales, const float* x, unsigned cols, unsigned stride,
+                   unsigned rows);
+// Products of quantised matrices, as in kernels/kernels.h; everything that w and x point to is on the device.
+void matmul_q8(Stream stream, float* out, size_t out_stride, const Q8Panels& w, const Q8Rows& x, unsigned batch);
+void matmul_q4(Stream stream, float* out, size_t out_stride, const Q4Panels& w, const Q8Rows& x, unsigned batch);
 // Turns q (B, heads * S) and k (B, kv_heads * S) by the rows' positions, in place, and stores k and v into the cache.
 // cos, sin (positions, S / 2).
 void rope_store(Stream stream, float* q, float* k, const float* v, Rows rows, const float* cos, const float* sin,

@@ -12,6 +12,8 @@
 #include "cuda/launch.h"
 #include "kernels/inputs.h"
 #include "model/made_models.h"
+#include "quant/q4.h"
+#include "quant/q8.h"
 
 using namespace tinyzh;
 using namespace tinyzh::testing;
@@ -75,6 +77,82 @@ TEST_CASE("cuda kernels: a column does not depend on its neighbours") {
   for (size_t b = 0; b < batch; ++b) {
     product(alone.data(), x.data() + b * cols, 1);
     CHECK(same(alone, std::span<const float>(together).subspan(b * rows, rows)));
+  }
+}
+
+namespace {
+
+// Rows of activations as int8, made by the kernels of scalar.
+struct Quantised {
+  Quantised(const std::vector<float>& x, size_t cols)
+      : batch(x.size() / cols), stride((cols + kGroupColumns - 1) / kGroupColumns * kGroupColumns), q(batch * stride),
+        sums(batch * stride / kGroupColumns), scales(batch) {
+    for (size_t b = 0; b < batch; ++b)
+      scales[b] = kScalarKernels.quantise_row(q.data() + b * stride, sums.data() + b * stride / kGroupColumns,
+                                              x.data() + b * cols, cols);
+  }
+  Q8Rows rows() const { return {q.data(), sums.data(), scales.data(), stride}; }
+
+  size_t batch, stride;
+  std::vector<int8_t> q;
+  std::vector<float> sums, scales;
+};
+
+}  // namespace
+
+TEST_CASE("cuda kernels: rows as int8") {
+  Inputs inputs(6);
+  for (size_t cols : {1, 31, 32, 33, 100, 2268})
+    for (size_t rows : {1, 5}) {
+      CAPTURE(cols);
+      for (int kind = 0; kind < 3; ++kind) {
+        std::vector<float> x = kind == 0 ? inputs.plain(rows * cols) : kind == 1 ? inputs.wild(rows * cols) : inputs.broken(rows * cols);
+        std::fill(x.begin(), x.begin() + static_cast<long>(rows > 1 ? cols : 0), 0.0f);  // a row of zeros
+        const Quantised expected(x, cols);
+        std::vector<int8_t> q(expected.q.size(), 1);
+        std::vector<float> sums(expected.sums.size(), -1.0f), scales(rows, -1.0f);
+        quantise_rows(nullptr, q.data(), sums.data(), scales.data(), x.data(), u(cols), u(expected.stride), u(rows));
+        CHECK(q == expected.q);
+        CHECK(same(sums, expected.sums));
+        CHECK(same(scales, expected.scales));
+      }
+    }
+}
+
+TEST_CASE("cuda kernels: int8 and int4 matmul, groups that straddle rows too") {
+  Inputs inputs(7);
+  struct Shape {
+    size_t rows, cols, group, batch;
+  };
+  for (const Shape& shape : std::vector<Shape>{
+           {16, 32, 32, 1}, {5, 12, 12, 2}, {70, 100, 100, 9}, {48, 44, 16, 3}, {64, 172, 32, 8}, {33, 43, 43, 17}, {96, 2268, 64, 1}}) {
+    const size_t rows = shape.rows, cols = shape.cols, batch = shape.batch;
+    CAPTURE(rows);
+    CAPTURE(cols);
+    CAPTURE(shape.group);
+    const std::vector<float> weights = inputs.plain(rows * cols);
+    const Quantised x(inputs.plain(batch * cols), cols);
+    std::vector<int8_t> values(rows * cols);
+    std::vector<float> scales(rows * cols / shape.group);
+    quantise_groups(weights, shape.group, values.data(), scales.data());
+    const Q8Matrix q8 = Q8Matrix::pack(rows, cols, shape.group, values.data(), std::as_bytes(std::span(scales)).data());
+    const Q4Matrix q4 = Q4Matrix::quantise(rows, cols, weights.data(), kScalarKernels);
+    std::vector<float> expected(rows * batch), found(rows * batch);
+    in_every_order([&] {
+      for (size_t first = 0; first < q8.panels();) {
+        const Q8Matrix::Run run = q8.run(first, q8.panels());
+        std::fill(expected.begin(), expected.end(), -1.0f);
+        std::fill(found.begin(), found.end(), -1.0f);
+        kScalarKernels.matmul_q8(expected.data(), rows, run.panels, x.rows(), batch);
+        matmul_q8(nullptr, found.data(), rows, run.panels, x.rows(), u(batch));
+        CHECK(same(found, expected));
+        first = run.end;
+      }
+      const Q4Panels panels = q4.run(0, q4.panels());
+      kScalarKernels.matmul_q4(expected.data(), rows, panels, x.rows(), batch);
+      matmul_q4(nullptr, found.data(), rows, panels, x.rows(), u(batch));
+      CHECK(same(found, expected));
+    });
   }
 }
 
