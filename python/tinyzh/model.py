@@ -180,6 +180,43 @@ class Model:
         found = of_source("from arrays", source, _no_tokenizer)
         return cls(found, tokenizer=tokenizer, **options)
 
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str,
+        *,
+        file: str | None = None,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        **options: Any,
+    ) -> Model:
+        """A model of the Hugging Face hub, downloaded unless it is in the cache (docs/hub.md).
+
+        Args:
+            name: ``owner/name`` or ``owner/name:file``.
+            file ... local_files_only: see :func:`tinyzh.hub.pull`.
+            options: the other arguments of Model.
+
+        Raises:
+            FileMissing: no such repository, revision or file; offline, and not in the cache.
+            FileError: no connection, no permission, no space; a file is not what it should be.
+            InvalidArgument: no name of a repository; several models fit, and none is named.
+            MissingPackage: ``pip install 'tinyzh[hub]'`` is needed.
+        """
+        from .hub import pull
+
+        path = pull(
+            name,
+            file,
+            revision=revision,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            token=token,
+        )
+        return cls(path, **options)
+
     def _find_tokenizer(
         self, tokenizer: Tokenizer | str | os.PathLike[str] | Literal[False] | None, found: Found
     ) -> Tokenizer | None:

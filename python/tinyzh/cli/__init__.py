@@ -12,13 +12,13 @@ from collections.abc import Sequence
 
 from .. import _core
 from ..errors import InvalidArgument, TinyzhError
-from . import bench, convert, doctor, generate, info, run, score, tokenize, train
+from . import bench, convert, doctor, generate, info, pull, run, score, tokenize, train
 from .arguments import Parser, UsageError
 from .terminal import Terminal
 
 __all__ = ["main"]
 
-_COMMANDS = (generate, run, score, tokenize, info, convert, bench, train, doctor)
+_COMMANDS = (generate, run, score, tokenize, info, pull, convert, bench, train, doctor)
 
 _WELCOME = f"""\
 tinyzh {_core.__version__}: small story models, above all Chinese ones / 小故事模型，中文优先

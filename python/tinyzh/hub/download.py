@@ -1,0 +1,276 @@
+"""Brings a model of the hub into huggingface_hub's cache, checked, and says where it lies."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import FileError, FileMissing, InvalidArgument, TinyzhError
+from ..extras import require
+from .choice import choose
+from .failures import NotReached, explained
+
+__all__ = ["Pulled", "fetch", "pull", "split_name"]
+
+_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+_POINTER = b"version https://git-lfs.github.com/"
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """A model of the hub in the cache."""
+
+    path: Path  #: what ``tinyzh.Model`` takes
+    name: str  #: ``owner/name``
+    revision: str  #: the commit
+    format: str  #: as of :class:`Choice`
+    files: tuple[Path, ...]
+    offline: bool = False  #: taken from the cache, the hub was not asked
+    unasked: str = ""  #: why it could not be, if it was to be
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """``"owner/name:file"`` -> its parts.
+
+    Raises:
+        InvalidArgument: it has another form.
+    """
+    repository, colon, file = name.partition(":") if isinstance(name, str) else ("", "", "")
+    if not _NAME.fullmatch(repository) or (colon and not file):
+        raise InvalidArgument(
+            f"{name!r:.100} is no name of a model on the hub: expected owner/name or "
+            "owner/name:file, such as flyingfishinwater/tinystories_zh (tinyzh.Model opens a path)"
+        )
+    return repository, file or None
+
+
+def pull(
+    name: str,
+    file: str | None = None,
+    *,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+    verify: bool = False,
+    progress: bool | None = None,
+) -> Path:
+    """Downloads a model, unless it is in the cache already, and returns what Model takes.
+
+    Args:
+        name: ``owner/name`` or ``owner/name:file``.
+        file: which of the repository's files, or a folder in it; None: what :func:`choose` picks.
+        revision: a branch, tag or commit; None: ``main``.
+        cache_dir: the cache's folder; None: huggingface_hub's own (HF_HUB_CACHE, HF_HOME).
+        local_files_only: ask nobody, take what is in the cache; so does HF_HUB_OFFLINE=1.
+        token: for private and gated repositories; None: HF_TOKEN or that of ``hf auth login``.
+        verify: check also the files that were in the cache before.
+        progress: show bars; None: if standard error is a terminal.
+
+    Raises:
+        InvalidArgument: no name of a repository; several models fit, and ``file`` is not given.
+        FileMissing: no such repository, revision or file; offline, and not in the cache.
+        FileError: no connection, no permission, no space; a file is not what it should be.
+        MissingPackage: huggingface_hub is not installed.
+    """
+    return fetch(
+        name,
+        file,
+        revision=revision,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        token=token,
+        verify=verify,
+        progress=progress,
+    ).path
+
+
+def fetch(
+    name: str,
+    file: str | None = None,
+    *,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+    verify: bool = False,
+    progress: bool | None = None,
+) -> Pulled:
+    """As :func:`pull`; returns also which commit and which files."""
+    name, file_of_name = split_name(name)
+    if file is not None and file_of_name is not None:
+        raise InvalidArgument(f"file is given twice, {file_of_name} and {file}: leave one out")
+    hub = require("huggingface_hub", "hub", f"{name} is a model on the hub")
+    where = _Repository(hub, name, revision or "main", cache_dir, token)
+    file = file or file_of_name
+    if local_files_only or hub.constants.HF_HUB_OFFLINE:
+        return where.cached(file, None)
+    if progress is None:
+        progress = sys.stderr is not None and sys.stderr.isatty()
+    try:
+        return where.downloaded(file, verify, progress)
+    except NotReached as error:
+        return where.cached(file, error)
+
+
+@dataclass(frozen=True)
+class _Repository:
+    hub: Any  #: the module huggingface_hub
+    name: str
+    revision: str
+    cache_dir: str | os.PathLike[str] | None
+    token: str | bool | None
+
+    def downloaded(self, file: str | None, verify: bool, progress: bool) -> Pulled:
+        info = self._info(self.revision)
+        with _in(self.name):
+            choice = choose([entry.rfilename for entry in info.siblings], file)
+        before = {f for f in choice.files if self._is_cached(f, info.sha)}
+        something_new = len(before) < len(choice.files)
+        with (
+            explained(self.hub, self.name, self.revision),
+            _bars(self.hub, progress and something_new),
+        ):
+            # By the revision's own name, which the cache has to know when it is offline.
+            folder = Path(
+                self.hub.snapshot_download(
+                    self.name,
+                    revision=self.revision,
+                    cache_dir=self.cache_dir,
+                    token=self.token,
+                    allow_patterns=[glob.escape(f) for f in choice.files],
+                )
+            )
+        if folder.name != info.sha:  # somebody has committed in between
+            info, before = self._info(folder.name), set()
+        entries = {entry.rfilename: entry for entry in info.siblings}
+        for f in choice.files:
+            self._check(folder / f, entries.get(f), contents=verify or f not in before)
+        files = tuple(folder / f for f in choice.files)
+        return Pulled(folder / choice.path, self.name, folder.name, choice.format, files)
+
+    def cached(self, file: str | None, error: NotReached | None) -> Pulled:
+        """What the cache holds; ``error`` is why nobody can be asked, None that nobody may."""
+        try:
+            folder = self._snapshot()
+            files = [f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()]
+            with _in(f"{self.name}, in the cache"):
+                choice = choose(files, file)
+        except FileMissing as missing:
+            raise (error or missing) from None
+        paths = tuple(folder / f for f in choice.files)
+        unasked = str(error or "")
+        return Pulled(
+            folder / choice.path, self.name, folder.name, choice.format, paths, True, unasked
+        )
+
+    def _info(self, revision: str) -> Any:
+        with explained(self.hub, self.name, revision):
+            return self.hub.HfApi(token=self.token).model_info(
+                self.name, revision=revision, files_metadata=True
+            )
+
+    def _is_cached(self, file: str, commit: str) -> bool:
+        found = self.hub.try_to_load_from_cache(
+            self.name, file, cache_dir=self.cache_dir, revision=commit
+        )
+        return isinstance(found, str)
+
+    def _snapshot(self) -> Path:
+        try:
+            with explained(self.hub, self.name, self.revision):
+                return Path(
+                    self.hub.snapshot_download(
+                        self.name,
+                        revision=self.revision,
+                        cache_dir=self.cache_dir,
+                        local_files_only=True,
+                        allow_patterns=[],  # whether all of it is there is not the question
+                    )
+                )
+        except FileMissing:
+            at = "" if self.revision == "main" else f" at {self.revision}"
+            cache = self.cache_dir or self.hub.constants.HF_HUB_CACHE
+            raise FileMissing(
+                f"{self.name}: not in the cache {os.fspath(cache)}{at}, and nobody may be asked "
+                "(HF_HUB_OFFLINE or local_files_only): pull it once with a connection"
+            ) from None
+
+    def _check(self, path: Path, entry: Any, *, contents: bool) -> None:
+        """Whether a file is what the hub says: its length always, its content if asked to."""
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            pointer = stream.read(len(_POINTER)) == _POINTER
+        wanted = None if entry is None else entry.size
+        if pointer and size != wanted:
+            problem = f"a Git LFS pointer of {size} bytes in place of the file"
+        elif wanted is not None and size != wanted:
+            problem = f"{size} bytes instead of {wanted}"
+        elif pointer:
+            problem = "a Git LFS pointer, which is what this hub has of it"
+        elif contents and (difference := _difference(path, entry)):
+            problem = difference
+        else:
+            return
+        _remove(path)
+        raise FileError(
+            f"{self.name}: {path.name} from {self.hub.constants.ENDPOINT} is {problem}; it was "
+            "removed from the cache: pull again, and if that is no better, set HF_ENDPOINT to "
+            "another mirror"
+        )
+
+
+def _difference(path: Path, entry: Any) -> str | None:
+    """How a file's hash differs from what the hub says; None: it does not, or nothing is said."""
+    lfs = None if entry is None else entry.lfs
+    if lfs is not None:
+        digest, wanted, kind = hashlib.sha256(), lfs["sha256"], "SHA-256"
+    elif entry is not None and entry.blob_id:
+        digest, wanted, kind = hashlib.sha1(usedforsecurity=False), entry.blob_id, "Git's SHA-1"
+        digest.update(b"blob %d\0" % path.stat().st_size)
+    else:
+        return None
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    found = digest.hexdigest()
+    return None if found == wanted else f"of another {kind}, {found:.12}… instead of {wanted:.12}…"
+
+
+def _remove(path: Path) -> None:
+    """A file of the cache with the links that lead to it, which a new download would trust."""
+    while path.is_symlink():
+        target = path.parent / path.readlink()
+        path.unlink()
+        path = target
+    path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _in(name: str) -> Iterator[None]:
+    """Errors that say of what they speak."""
+    try:
+        yield
+    except TinyzhError as error:
+        raise type(error)(f"{name}: {error}") from None
+
+
+@contextmanager
+def _bars(hub: Any, shown: bool) -> Iterator[None]:
+    """huggingface_hub's progress bars, or none of them."""
+    if shown or hub.utils.are_progress_bars_disabled():
+        yield
+        return
+    hub.utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        hub.utils.enable_progress_bars()

@@ -1,0 +1,387 @@
+"""Models from a hub: the real huggingface_hub against a server of our own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tinyzh
+from hub_server import Hub, Repository, pointer
+
+pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed: tinyzh[hub]")
+
+DATA = Path(tinyzh.__file__).parent / "data"
+STORY = (DATA / "story.bin").read_bytes()
+TOKENIZER = (DATA / "story.tokenizer.model").read_bytes()
+NAME = "flyingfishinwater/tinystories_zh"
+TOLD = """
+import sys, tinyzh
+with tinyzh.Model.from_pretrained(sys.argv[1]) as model:
+    print(model.generate("从前", seed=7, max_new_tokens=20).read())
+"""
+
+
+def repository(**changes: Any) -> Repository:
+    """With the files of the real one; the weights for transformers are not to be looked at."""
+    files = {
+        ".gitattributes": b"*.bin filter=lfs\n",
+        "README.md": b"# stories\n",
+        "config.json": b"{}",
+        "generation_config.json": b"{}",
+        "llama2c-93MB.bin": STORY,
+        "pytorch_model.bin": b"a pickle",
+        "tokenizer.model": TOKENIZER,
+        "tokenizer_config.json": b"{}",
+    }
+    lfs = {"llama2c-93MB.bin", "pytorch_model.bin", "tokenizer.model"}
+    return Repository(files, lfs, **changes)
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with Hub() as server:
+        server.repositories[NAME] = repository()
+        yield server
+
+
+Python = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def python(hub: Hub, tmp_path: Path) -> Python:
+    """``python("-m", "tinyzh", ...)``: a process for which the server is the hub.
+
+    huggingface_hub reads its environment when it is imported, hence a process each time.
+    """
+    kept = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("HF_", "HUGGING", "TRANSFORMERS_", "PYTHON", "LC_", "LANG"))
+    }
+    kept |= {
+        "PYTHONPATH": str(DATA.parents[1]),
+        "PYTHONUTF8": "1",
+        "NO_PROXY": "*",
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+
+    def call(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env={**kept, **env},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return call
+
+
+@pytest.fixture
+def pulled(python: Python) -> Python:
+    """``pulled(...)``: tinyzh pull."""
+
+    def call(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return python("-m", "tinyzh", "pull", *arguments, **env)
+
+    return call
+
+
+def path_of(result: subprocess.CompletedProcess[str]) -> Path:
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("\n") == 1
+    return Path(result.stdout.rstrip("\n"))
+
+
+def error_of(result: subprocess.CompletedProcess[str], code: int = 1) -> str:
+    """The message; it is one line."""
+    assert result.returncode == code, result
+    assert result.stdout == ""
+    errors = [line for line in result.stderr.splitlines() if line.startswith("tinyzh: error: ")]
+    assert len(errors) == 1, result.stderr
+    assert result.stderr.endswith(errors[0] + "\n")
+    return errors[0].removeprefix("tinyzh: error: ")
+
+
+# ---- what is brought -------------------------------------------------------------------------
+
+
+def test_a_story_online_and_then_offline(hub: Hub, python: Python) -> None:
+    with tinyzh.Model() as builtin:
+        expected = builtin.generate("从前", seed=7, max_new_tokens=20).read()
+    online = python("-c", TOLD, NAME)
+    assert online.stdout.strip() == expected, online.stderr
+    assert sorted(hub.downloads()) == ["llama2c-93MB.bin", "tokenizer.model"]
+    hub.stop_answering()
+    asked = len(hub.requests)
+    offline = python("-c", TOLD, NAME, HF_HUB_OFFLINE="1")
+    assert offline.stdout.strip() == expected, offline.stderr
+    assert len(hub.requests) == asked
+
+
+def test_path_for_the_command_line(hub: Hub, pulled: Python, python: Python) -> None:
+    result = pulled(NAME)
+    path = path_of(result)
+    assert path.name == "llama2c-93MB.bin"
+    assert path.read_bytes() == STORY
+    assert result.stderr == ""  # no progress bars for a pipe
+    told = python("-m", "tinyzh", "generate", "从前", "--model", path, "--max-new-tokens", "5")
+    assert told.stdout.startswith("从前")
+    # A second time nothing is downloaded, and the same is said.
+    before = hub.downloads()
+    assert path_of(pulled(NAME)) == path
+    assert hub.downloads() == before
+
+
+def test_json(hub: Hub, pulled: Python) -> None:
+    facts = json.loads(pulled(NAME, "--json").stdout)
+    commit = hub.repositories[NAME].commit
+    assert facts["revision"] == commit
+    assert facts["format"] == "llama2.c"
+    assert (facts["name"], facts["offline"]) == (NAME, False)
+    assert facts["bytes"] == len(STORY) + len(TOKENIZER)
+    assert [Path(f).name for f in facts["files"]] == ["llama2c-93MB.bin", "tokenizer.model"]
+    assert Path(facts["path"]).parent.name == commit
+    assert json.loads(pulled(NAME, "--json", "--offline").stdout) == {**facts, "offline": True}
+
+
+def test_a_named_file_and_a_folder(hub: Hub, pulled: Python) -> None:
+    folder = path_of(pulled(f"{NAME}:pytorch_model.bin"))
+    assert {p.name for p in folder.iterdir()} == {
+        "config.json",
+        "generation_config.json",
+        "pytorch_model.bin",
+        "tokenizer.model",
+        "tokenizer_config.json",
+    }
+    hub.repositories[NAME].files["sub [1]/a.bin"] = STORY
+    path = path_of(pulled(f"{NAME}:sub [1]/a.bin"))
+    assert path.parts[-2:] == ("sub [1]", "a.bin")
+    assert path.read_bytes() == STORY
+
+
+def test_revision_and_cache_folder(hub: Hub, pulled: Python, tmp_path: Path) -> None:
+    commit = hub.repositories[NAME].commit
+    for revision in ("v1", commit):
+        path = path_of(pulled(NAME, "--revision", revision, "--cache-dir", str(tmp_path / "own")))
+        assert path.is_relative_to(tmp_path / "own")
+        assert path.parent.name == commit
+    assert not (tmp_path / "hf").joinpath("hub").exists()
+    message = error_of(pulled(NAME, "--revision", "v2"))
+    assert message.startswith(f"{NAME}: no revision v2; take a branch, tag or commit")
+
+
+def test_a_commit_in_between(hub: Hub, pulled: Python) -> None:
+    there = hub.repositories[NAME]
+    there.siblings_change = {"llama2c-93MB.bin": STORY[:-4] + b"new."}
+    path = path_of(pulled(NAME))
+    assert path.parent.name == there.commit
+    assert path.read_bytes().endswith(b"new.")
+
+
+def test_token(hub: Hub, pulled: Python) -> None:
+    hub.repositories[NAME].token = "hf_secret"
+    for env in ({}, {"HF_TOKEN": "hf_wrong"}):
+        message = error_of(pulled(NAME, **env))
+        assert message.startswith(f"{NAME}: no such repository at {hub.url}, or it is private")
+    path_of(pulled(NAME, HF_TOKEN="hf_secret"))
+
+
+# ---- a bad connection ------------------------------------------------------------------------
+
+
+def test_a_dropped_connection_is_taken_up_again(hub: Hub, pulled: Python) -> None:
+    hub.repositories[NAME].drops["llama2c-93MB.bin"] = len(STORY) // 2
+    result = pulled(NAME)
+    if result.returncode:  # some versions leave it to the next call
+        assert "\n" not in error_of(result)
+        result = pulled(NAME)
+    assert path_of(result).read_bytes() == STORY
+    assert hub.downloads().count("llama2c-93MB.bin") == 2
+
+
+def test_no_connection(hub: Hub, pulled: Python) -> None:
+    hub.stop_answering()
+    message = error_of(pulled(NAME))
+    assert message.startswith(f"{NAME}: no connection to {hub.url} (")
+    assert "HF_ENDPOINT" in message
+
+
+@pytest.mark.parametrize("fault", ["gone", "busy"])
+def test_without_connection_the_cache_serves(hub: Hub, pulled: Python, fault: str) -> None:
+    path = path_of(pulled(NAME))
+    if fault == "gone":
+        hub.stop_answering()
+    else:
+        hub.status = 503
+    result = pulled(NAME)
+    assert path_of(result) == path
+    assert result.stderr.startswith("tinyzh: note: ")
+    assert result.stderr.endswith("; this is what the cache has\n")
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(503, "answers 503 just now"), (200, "does not answer as a hub does")]
+)
+def test_a_server_that_is_no_use(hub: Hub, pulled: Python, status: int, words: str) -> None:
+    hub.status = status
+    message = error_of(pulled(NAME))
+    assert words in message
+    assert "HF_ENDPOINT" in message
+
+
+def test_offline_and_not_in_the_cache(hub: Hub, pulled: Python, tmp_path: Path) -> None:
+    for arguments, env in (((NAME, "--offline"), {}), ((NAME,), {"HF_HUB_OFFLINE": "1"})):
+        message = error_of(pulled(*arguments, **env))
+        assert message.startswith(f"{NAME}: not in the cache {tmp_path}")
+        assert "pull it once with a connection" in message
+    assert hub.requests == []
+
+
+def test_offline_the_cache_is_chosen_from(hub: Hub, pulled: Python) -> None:
+    folder = path_of(pulled(f"{NAME}:pytorch_model.bin"))
+    assert path_of(pulled(NAME, "--offline")) == folder
+    message = error_of(pulled(f"{NAME}:llama2c-93MB.bin", "--offline"))
+    assert "in the cache: no file llama2c-93MB.bin; there are config.json" in message
+
+
+# ---- files that are not what they should be --------------------------------------------------
+
+
+def cached_files(tmp_path: Path) -> set[bytes]:
+    hub = tmp_path / "hf" / "hub"
+    return {p.read_bytes() for p in hub.glob("models--*/**/*") if p.is_file()}
+
+
+@pytest.mark.parametrize("file", ["llama2c-93MB.bin", "tokenizer.model", "generation_config.json"])
+def test_wrong_content(hub: Hub, pulled: Python, tmp_path: Path, file: str) -> None:
+    there = hub.repositories[NAME]
+    wrong = bytes([there.files[file][0] ^ 1]) + there.files[file][1:]
+    there.sent[file] = wrong
+    which = NAME + ":pytorch_model.bin" if file.endswith("json") else NAME
+    message = error_of(pulled(which))
+    assert re.search(
+        rf"{re.escape(file)} from {hub.url} is of another (SHA-256|Git's SHA-1)", message
+    )
+    assert "removed from the cache: pull again" in message
+    assert wrong not in cached_files(tmp_path)
+    there.sent.clear()
+    path_of(pulled(which))
+    assert there.files[file] in cached_files(tmp_path)
+
+
+@pytest.mark.parametrize("careless", [False, True])
+def test_git_lfs_pointer(hub: Hub, pulled: Python, tmp_path: Path, careless: bool) -> None:
+    there = hub.repositories[NAME]
+    there.sent["llama2c-93MB.bin"] = pointer(STORY)
+    there.sizes_of_sent = careless
+    message = error_of(pulled(NAME))
+    assert "Git LFS pointer" in message
+    assert "HF_ENDPOINT" in message
+    if careless:
+        assert f"a Git LFS pointer of {len(pointer(STORY))} bytes in place of the file" in message
+    assert pointer(STORY) not in cached_files(tmp_path)
+
+
+def test_what_is_cached_is_hashed_only_if_asked(hub: Hub, pulled: Python) -> None:
+    path = path_of(pulled(NAME))
+    blob = path.resolve()
+    blob.write_bytes(bytes([STORY[0] ^ 1]) + STORY[1:])
+    assert path_of(pulled(NAME)) == path
+    assert "of another SHA-256" in error_of(pulled(NAME, "--verify"))
+    assert path_of(pulled(NAME)).read_bytes() == STORY
+
+
+def test_a_cached_file_of_another_length_is_seen(hub: Hub, pulled: Python) -> None:
+    blob = path_of(pulled(NAME)).resolve()
+    blob.write_bytes(STORY[:-100])
+    assert f"is {len(STORY) - 100} bytes instead of {len(STORY)}" in error_of(pulled(NAME))
+    assert path_of(pulled(NAME)).read_bytes() == STORY
+
+
+# ---- errors ----------------------------------------------------------------------------------
+
+
+def test_repository_that_is_not_there(hub: Hub, pulled: Python) -> None:
+    message = error_of(pulled("nobody/nothing"))
+    assert message.startswith(f"nobody/nothing: no such repository at {hub.url}")
+
+
+def test_gated(hub: Hub, pulled: Python) -> None:
+    hub.repositories[NAME].gated = True
+    message = error_of(pulled(NAME))
+    assert message.startswith(f"{NAME}: is gated; accept its conditions at {hub.url}/{NAME}")
+
+
+def test_file_that_is_not_there(hub: Hub, pulled: Python) -> None:
+    message = error_of(pulled(f"{NAME}:llama2c.bin"))
+    assert message.startswith(f"{NAME}: no file llama2c.bin; there are .gitattributes")
+    assert "llama2c-93MB.bin" in message
+
+
+def test_several_models(hub: Hub, pulled: Python) -> None:
+    hub.repositories[NAME].files["small.bin"] = b"small"
+    message = error_of(pulled(NAME), code=2)
+    assert message.startswith(f"{NAME}: several models: llama2c-93MB.bin, small.bin; say which")
+    assert hub.downloads() == []
+
+
+@pytest.mark.parametrize("name", ["stories", "a/b/c", "a/", "a/b:", "../x", "a b/c", "a/b--c", ""])
+def test_no_name(hub: Hub, pulled: Python, name: str) -> None:
+    assert name in error_of(pulled(name), code=2)
+    assert hub.requests == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists() or os.getuid() == 0, reason="root may all")
+def test_cache_that_must_not_be_written(pulled: Python, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    assert "HF_HOME or cache_dir=" in error_of(pulled(NAME, "--cache-dir", str(closed)))
+
+
+def test_cache_that_is_a_file(pulled: Python, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "\n" not in error_of(pulled(NAME, "--cache-dir", str(tmp_path / "file")))
+
+
+def test_file_given_twice() -> None:
+    with pytest.raises(tinyzh.InvalidArgument, match=r"twice, a\.bin and b\.bin"):
+        tinyzh.Model.from_pretrained("a/b:a.bin", file="b.bin")
+
+
+def test_progress_bars_are_left_as_they_were(python: Python) -> None:
+    code = f"""
+from huggingface_hub.utils import are_progress_bars_disabled
+from tinyzh import hub
+hub.pull({NAME!r}, progress=False)
+assert not are_progress_bars_disabled()
+hub.pull({NAME!r}, "pytorch_model.bin", progress=True)
+"""
+    result = python("-c", code)
+    assert result.returncode == 0, result.stderr
+    assert "Fetching 5 files" in result.stderr
+    assert "Fetching 2 files" not in result.stderr
+
+
+def test_disk_full(python: Python) -> None:
+    code = f"""
+import errno, huggingface_hub, tinyzh
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device", "/cache/blob")
+huggingface_hub.snapshot_download = full
+try:
+    tinyzh.Model.from_pretrained({NAME!r})
+except tinyzh.FileError as error:
+    print(error)
+"""
+    assert python("-c", code).stdout.startswith("/cache/blob: No space left on device; free some")
