@@ -109,6 +109,8 @@ def fetch(
     if file is not None and file_of_name is not None:
         raise InvalidArgument(f"file is given twice, {file_of_name} and {file}: leave one out")
     hub = require("huggingface_hub", "hub", f"{name} is a model on the hub")
+    for part in ("constants", "utils"):  # which the package imports when it needs them itself
+        require(f"huggingface_hub.{part}", "hub")
     where = _Repository(hub, name, revision or "main", cache_dir, token)
     file = file or file_of_name
     if local_files_only or hub.constants.HF_HUB_OFFLINE:
@@ -132,7 +134,7 @@ class _Repository:
     def downloaded(self, file: str | None, verify: bool, progress: bool) -> Pulled:
         info = self._info(self.revision)
         with _in(self.name):
-            choice = choose([entry.rfilename for entry in info.siblings], file)
+            choice = choose([f for e in info.siblings if _is_inside(f := e.rfilename)], file)
         before = {f for f in choice.files if self._is_cached(f, info.sha)}
         something_new = len(before) < len(choice.files)
         with (
@@ -161,7 +163,8 @@ class _Repository:
         """What the cache holds; ``error`` is why nobody can be asked, None that nobody may."""
         try:
             folder = self._snapshot()
-            files = [f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()]
+            held = sorted(f for f in folder.rglob("*") if f.is_file())
+            files = [f.relative_to(folder).as_posix() for f in held]
             with _in(f"{self.name}, in the cache"):
                 choice = choose(files, file)
         except FileMissing as missing:
@@ -252,6 +255,11 @@ def _remove(path: Path) -> None:
         path.unlink()
         path = target
     path.unlink(missing_ok=True)
+
+
+def _is_inside(path: str) -> bool:
+    """Whether a server's path stays within the folder that it is put into."""
+    return not path.startswith("/") and not {"..", ""} & set(re.split(r"[/\\]", path))
 
 
 @contextmanager
