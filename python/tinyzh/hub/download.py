@@ -217,10 +217,10 @@ class _Repository:
             problem = f"a Git LFS pointer of {size} bytes in place of the file"
         elif wanted is not None and size != wanted:
             problem = f"{size} bytes instead of {wanted}"
-        elif pointer:
-            problem = "a Git LFS pointer, which is what this hub has of it"
-        elif contents and (difference := _difference(path, entry)):
+        elif (contents or pointer) and (difference := _difference(path, entry)):
             problem = difference
+        elif pointer:
+            problem = "a Git LFS pointer, which is all that this hub has of the file"
         else:
             return
         _remove(path)
