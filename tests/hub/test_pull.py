@@ -396,12 +396,21 @@ huggingface_hub.snapshot_download = full
 try:
     tinyzh.Model.from_pretrained({NAME!r})
 except tinyzh.FileError as error:
-    print(error)
+    print(error, type(error.__cause__).__name__)
 """
     message = python("-c", program).stdout
     assert message.startswith("/cache/blob: ")
     assert remedy in message
     assert "HF_HOME" in message
+    assert message.endswith("Error\n")  # huggingface_hub's own, for whoever wants to know
+
+
+def test_the_pages_examples_run(hub: Hub, python: Python) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "hub.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    told = python("-c", code)
+    assert told.returncode == 0, told.stderr
+    assert len(told.stdout) > 50
 
 
 def test_paths_that_lead_out_of_the_cache(hub: Hub, pulled: Python) -> None:

@@ -167,8 +167,10 @@ class _Repository:
             files = [f.relative_to(folder).as_posix() for f in held]
             with _in(f"{self.name}, in the cache"):
                 choice = choose(files, file)
-        except FileMissing as missing:
-            raise (error or missing) from None
+        except FileMissing:
+            if error is None:
+                raise
+            raise error from error.__cause__
         paths = tuple(folder / f for f in choice.files)
         unasked = str(error or "")
         return Pulled(
