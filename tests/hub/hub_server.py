@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -23,6 +24,7 @@ class Repository:
     sent: dict[str, bytes] = field(default_factory=dict)  #: in place of the file's own content
     sizes_of_sent: bool = False  #: the headers speak of what is sent, as a careless mirror's do
     drops: dict[str, int] = field(default_factory=dict)  #: bytes until the connection breaks, once
+    xet: bool = False  #: large files are offered by Xet too, whose store has none of them
     siblings_change: dict[str, bytes] = field(default_factory=dict)  #: after the first listing
 
     @property
@@ -115,6 +117,13 @@ class _Handler(BaseHTTPRequestHandler):
             if "Authorization" in self.headers and self.headers["Host"].startswith("localhost"):
                 return self._send(400, b"token sent to the store")
             return self._send_file(hub.repositories[found[1]], found[2], {})
+        if path == "/xet-token":
+            return self._send(200, b"{}", self._xet_store(hub))
+        if path.startswith("/xet/"):
+            return self._send(404, b"not in this store")
+        if self._token() == "hf_expired":
+            words = "Invalid credentials in Authorization header"
+            return self._send(401, b"{}", {"X-Error-Message": words})
         api = re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+))?", path)
         resolve = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
         found = api or resolve
@@ -154,9 +163,19 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send_file(repository, file, headers)
         headers["X-Linked-Size"] = str(entry["size"])
         headers["X-Linked-Etag"] = f'"{entry["lfs"]["sha256"]}"'
+        if repository.xet:
+            headers["X-Xet-Hash"] = entry["lfs"]["sha256"]  # it has hashes of its own, as long
+            headers["X-Xet-Refresh-Route"] = f"http://{self.headers['Host']}/xet-token"
         port = self.server.server_address[1]
         headers["Location"] = f"http://localhost:{port}/cdn/{name}/{file}"
         self._send(302, b"", headers)
+
+    def _xet_store(self, hub: Hub) -> dict[str, str]:
+        return {
+            "X-Xet-Cas-Url": f"{hub.url}/xet",
+            "X-Xet-Access-Token": "token",
+            "X-Xet-Token-Expiration": str(int(time.time()) + 3600),
+        }
 
     def _send_file(self, repository: Repository, file: str, headers: dict[str, str]) -> None:
         data = repository.sent.get(file, repository.files[file])

@@ -24,7 +24,7 @@ NAME = "flyingfishinwater/tinystories_zh"
 TOLD = """
 import sys, tinyzh
 with tinyzh.Model.from_pretrained(sys.argv[1]) as model:
-    print(model.generate("从前", seed=7, max_new_tokens=20).read())
+    print(model.generate("从前", seed=7, max_new_tokens=20).read(), model.format, repr(model))
 """
 
 
@@ -118,14 +118,15 @@ def error_of(result: subprocess.CompletedProcess[str], code: int = 1) -> str:
 
 def test_a_story_online_and_then_offline(hub: Hub, python: Python) -> None:
     with tinyzh.Model() as builtin:
-        expected = builtin.generate("从前", seed=7, max_new_tokens=20).read()
+        story = builtin.generate("从前", seed=7, max_new_tokens=20).read()
+    expected = f"{story} llama2.c v2 <tinyzh.Model llama2c-93MB.bin: "
     online = python("-c", TOLD, NAME)
-    assert online.stdout.strip() == expected, online.stderr
+    assert online.stdout.startswith(expected), online.stderr
     assert sorted(hub.downloads()) == ["llama2c-93MB.bin", "tokenizer.model"]
     hub.stop_answering()
     asked = len(hub.requests)
     offline = python("-c", TOLD, NAME, HF_HUB_OFFLINE="1")
-    assert offline.stdout.strip() == expected, offline.stderr
+    assert offline.stdout == online.stdout, offline.stderr
     assert len(hub.requests) == asked
 
 
@@ -194,6 +195,8 @@ def test_token(hub: Hub, pulled: Python) -> None:
     for env in ({}, {"HF_TOKEN": "hf_wrong"}):
         message = error_of(pulled(NAME, **env))
         assert message.startswith(f"{NAME}: no such repository at {hub.url}, or it is private")
+    message = error_of(pulled(NAME, HF_TOKEN="hf_expired"))
+    assert message.startswith(f"{NAME}: {hub.url} refuses the token")
     path_of(pulled(NAME, HF_TOKEN="hf_secret"))
 
 
@@ -208,6 +211,14 @@ def test_a_dropped_connection_is_taken_up_again(hub: Hub, pulled: Python) -> Non
         result = pulled(NAME)
     assert path_of(result).read_bytes() == STORY
     assert hub.downloads().count("llama2c-93MB.bin") == 2
+
+
+def test_xet_that_does_not_work(hub: Hub, pulled: Python) -> None:
+    pytest.importorskip("hf_xet", reason="hf_xet is not installed")
+    hub.repositories[NAME].xet = True
+    message = error_of(pulled(NAME, HF_HUB_DISABLE_XET="0"))
+    assert "HF_HUB_DISABLE_XET=1" in message
+    assert path_of(pulled(NAME, HF_HUB_DISABLE_XET="1")).read_bytes() == STORY
 
 
 def test_no_connection(hub: Hub, pulled: Python) -> None:
@@ -362,7 +373,8 @@ def test_no_name(hub: Hub, pulled: Python, name: str) -> None:
 
 def test_cache_that_is_a_file(pulled: Python, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert "\n" not in error_of(pulled(NAME, "--cache-dir", str(tmp_path / "file")))
+    message = error_of(pulled(NAME, "--cache-dir", str(tmp_path / "file")))
+    assert message.startswith(f"{NAME}: [Errno ")
 
 
 def test_file_given_twice() -> None:
