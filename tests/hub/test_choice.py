@@ -61,7 +61,9 @@ def test_a_bin_that_is_no_checkpoint(name: str) -> None:
     assert choose([name, "story.bin"]).path == "story.bin"
 
 
-@pytest.mark.parametrize("name", ["model.bin", "stories15M.bin", "tokyo.bin", "out/ckpt.bin"])
+@pytest.mark.parametrize(
+    "name", ["model.bin", "stories15M.bin", "tokyo.bin", "bistok.bin", "out/ckpt.bin"]
+)
 def test_a_bin_that_is_one(name: str) -> None:
     assert choose([name, *OTHERS]).path == name
 
@@ -95,11 +97,16 @@ def test_shards() -> None:
     }
     with pytest.raises(tinyzh.FileMissing):  # a part of the cache, say
         choose([*HF, index, *shards[:2]])
+    with pytest.raises(tinyzh.FileMissing):
+        choose([*HF, *shards])
+    with pytest.raises(tinyzh.FileMissing, match="without the files"):
+        choose([*HF, index], index)
 
 
 def test_weights_without_config_are_no_model() -> None:
     with pytest.raises(tinyzh.FileMissing):
         choose(["model.safetensors", "tokenizer.model"])
+    assert choose(["model.safetensors", "a.gguf"]).path == "a.gguf"
     with pytest.raises(tinyzh.FileMissing, match=r"config\.json"):
         choose(["model.safetensors"], "model.safetensors")
 
@@ -125,6 +132,8 @@ def test_gguf_by_precision(best: int) -> None:
 def test_gguf_of_several_models_or_in_parts() -> None:
     with pytest.raises(tinyzh.InvalidArgument, match=r"15M-f16\.gguf.*42M-f32\.gguf"):
         choose(["15M-f16.gguf", "42M-f32.gguf"])
+    with pytest.raises(tinyzh.InvalidArgument, match=r"Q5_K_M\.gguf.*Q6_K\.gguf"):
+        choose(["a-Q5_K_M.gguf", "a-Q6_K.gguf"])  # none of them is said to be the better one
     with pytest.raises(tinyzh.InvalidArgument, match="parts"):
         choose(["a-00001-of-00002.gguf", "a-00002-of-00002.gguf"])
 
