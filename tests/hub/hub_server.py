@@ -24,8 +24,8 @@ class Repository:
     sent: dict[str, bytes] = field(default_factory=dict)  #: in place of the file's own content
     sizes_of_sent: bool = False  #: the headers speak of what is sent, as a careless mirror's do
     drops: dict[str, int] = field(default_factory=dict)  #: bytes until the connection breaks, once
+    stalls: set[str] = field(default_factory=set)  #: only the half of these comes
     xet: bool = False  #: large files are offered by Xet too, whose store has none of them
-    siblings_change: dict[str, bytes] = field(default_factory=dict)  #: after the first listing
 
     @property
     def commit(self) -> str:
@@ -68,6 +68,8 @@ class Hub:
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
         self.requests: list[str] = []  #: such as ``GET /api/models/a/b``
+        self.stalled = threading.Event()  #: half of a file has been sent, and no more comes
+        self.over = threading.Event()
         self.status: int | None = None  #: what everything is answered with
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.hub = self  # type: ignore[attr-defined]
@@ -83,6 +85,7 @@ class Hub:
 
     def stop_answering(self) -> None:
         """From now on there is nobody at the port."""
+        self.over.set()
         if self._thread.is_alive():
             self._server.shutdown()
             self._thread.join()
@@ -150,7 +153,6 @@ class _Handler(BaseHTTPRequestHandler):
             body = {"id": name, "modelId": name, "sha": repository.commit, "siblings": siblings}
             body |= {"private": False, "tags": [], "downloads": 0, "likes": 0}
         self._send(200, json.dumps(body).encode(), {"Content-Type": "application/json"})
-        repository.files |= repository.siblings_change
 
     def _resolve(self, name: str, repository: Repository, file: str) -> None:
         if file not in repository.files:
@@ -184,8 +186,20 @@ class _Handler(BaseHTTPRequestHandler):
             start = int(found[1])
             headers |= {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
             status, data = 206, data[start:]
+        if file in repository.stalls and self.command == "GET":
+            return self._stall(data)
         until = repository.drops.pop(file, None) if self.command == "GET" else None
         self._send(status, data, headers, until)
+
+    def _stall(self, data: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[: len(data) // 2])
+        self.wfile.flush()
+        hub: Hub = self.server.hub  # type: ignore[attr-defined]
+        hub.stalled.set()
+        hub.over.wait()
 
     def _fail(self, status: int, code: str, message: str) -> None:
         self._send(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -55,17 +57,14 @@ Python = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def python(hub: Hub, tmp_path: Path) -> Python:
-    """``python("-m", "tinyzh", ...)``: a process for which the server is the hub.
-
-    huggingface_hub reads its environment when it is imported, hence a process each time.
-    """
+def environment(hub: Hub, tmp_path: Path) -> dict[str, str]:
+    """Of a process for which the server is the hub."""
     kept = {
         k: v
         for k, v in os.environ.items()
         if not k.startswith(("HF_", "HUGGING", "TRANSFORMERS_", "PYTHON", "LC_", "LANG"))
     }
-    kept |= {
+    return kept | {
         "PYTHONPATH": str(DATA.parents[1]),
         "PYTHONUTF8": "1",
         "NO_PROXY": "*",
@@ -75,10 +74,18 @@ def python(hub: Hub, tmp_path: Path) -> Python:
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
 
+
+@pytest.fixture
+def python(environment: dict[str, str]) -> Python:
+    """``python("-m", "tinyzh", ...)``: a process of its own.
+
+    huggingface_hub reads its environment when it is imported, hence a new one each time.
+    """
+
     def call(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, *arguments],
-            env={**kept, **env},
+            env={**environment, **env},
             capture_output=True,
             text=True,
             timeout=120,
@@ -182,12 +189,41 @@ def test_revision_and_cache_folder(hub: Hub, pulled: Python, tmp_path: Path) -> 
     assert message.startswith(f"{NAME}: no revision v2; take a branch, tag or commit")
 
 
-def test_a_commit_in_between(hub: Hub, pulled: Python) -> None:
-    there = hub.repositories[NAME]
-    there.siblings_change = {"llama2c-93MB.bin": STORY[:-4] + b"new."}
-    path = path_of(pulled(NAME))
-    assert path.parent.name == there.commit
-    assert path.read_bytes().endswith(b"new.")
+def test_all_files_are_of_one_commit(hub: Hub, pulled: Python) -> None:
+    """Whoever commits in between must not mix them: they are asked for by the commit's hash."""
+    path_of(pulled(NAME))
+    commit = hub.repositories[NAME].commit
+    asked = [request for request in hub.requests if "/resolve/" in request]
+    assert len(asked) >= 2
+    assert all(f"/resolve/{commit}/" in request for request in asked)
+
+
+def test_a_new_commit(hub: Hub, pulled: Python) -> None:
+    """It is used when it is there as a whole, and until then the old one serves."""
+    old = path_of(pulled(NAME))
+    hub.repositories[NAME].files["llama2c-93MB.bin"] = STORY[:-4] + b"new."
+    hub.repositories[NAME].gated = True
+    error_of(pulled(NAME))
+    assert path_of(pulled(NAME, "--offline")) == old
+    hub.repositories[NAME].gated = False
+    new = path_of(pulled(NAME))
+    assert new.read_bytes().endswith(b"new.")
+    assert path_of(pulled(NAME, "--offline")) == new
+
+
+def test_a_part_is_no_model(hub: Hub, pulled: Python) -> None:
+    commit = hub.repositories[NAME].commit
+    hub.repositories[NAME].sent["llama2c-93MB.bin"] = pointer(STORY)
+    error_of(pulled(NAME, "--revision", commit))
+    message = error_of(pulled(NAME, "--revision", commit, "--offline"))
+    assert "no model among its files: tokenizer.model" in message
+
+
+def test_what_is_there_costs_one_request(hub: Hub, pulled: Python) -> None:
+    path_of(pulled(NAME))
+    hub.requests.clear()
+    path_of(pulled(NAME))
+    assert [r for r in hub.requests if NAME in r] == [f"GET /api/models/{NAME}/revision/main"]
 
 
 def test_token(hub: Hub, pulled: Python) -> None:
@@ -198,6 +234,19 @@ def test_token(hub: Hub, pulled: Python) -> None:
     message = error_of(pulled(NAME, HF_TOKEN="hf_expired"))
     assert message.startswith(f"{NAME}: {hub.url} refuses the token")
     path_of(pulled(NAME, HF_TOKEN="hf_secret"))
+
+
+def test_ctrl_c_ends_it_at_once(
+    hub: Hub, environment: dict[str, str], pulled: Python, tmp_path: Path
+) -> None:
+    hub.repositories[NAME].stalls.add("llama2c-93MB.bin")
+    command = [sys.executable, "-m", "tinyzh", "pull", NAME]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+        assert hub.stalled.wait(60)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 130
+    hub.repositories[NAME].stalls.clear()
+    assert path_of(pulled(NAME)).read_bytes() == STORY
 
 
 # ---- a bad connection ------------------------------------------------------------------------
@@ -377,23 +426,48 @@ def test_cache_that_is_a_file(pulled: Python, tmp_path: Path) -> None:
     assert message.startswith(f"{NAME}: [Errno ")
 
 
+def test_from_pretrained_passes_on_what_it_is_given(
+    hub: Hub, python: Python, tmp_path: Path
+) -> None:
+    hub.repositories[NAME].token = "hf_secret"
+    code = f"""
+import tinyzh
+given = dict(revision="v1", file="llama2c-93MB.bin", cache_dir={str(tmp_path / "own")!r})
+tinyzh.Model.from_pretrained({NAME!r}, token="hf_secret", **given).close()
+with tinyzh.Model.from_pretrained({NAME!r}, local_files_only=True, threads=1, **given) as model:
+    print(model.threads)
+"""
+    told = python("-c", code)
+    assert told.stdout == "1\n", told.stderr
+    assert len([r for r in hub.requests if NAME in r and "/api/" in r]) == 1
+
+
 def test_file_given_twice() -> None:
     with pytest.raises(tinyzh.InvalidArgument, match=r"twice, a\.bin and b\.bin"):
         tinyzh.Model.from_pretrained("a/b:a.bin", file="b.bin")
 
 
-def test_progress_bars_are_left_as_they_were(python: Python) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such terminals")
+def test_progress_bars_are_for_terminals(environment: dict[str, str]) -> None:
+    import fcntl
+    import pty
+    import termios
+
     code = f"""
 from huggingface_hub.utils import are_progress_bars_disabled
 from tinyzh import hub
 hub.pull({NAME!r}, progress=False)
 assert not are_progress_bars_disabled()
-hub.pull({NAME!r}, "pytorch_model.bin", progress=True)
+hub.pull({NAME!r}, "pytorch_model.bin")
 """
-    result = python("-c", code)
-    assert result.returncode == 0, result.stderr
-    assert "Fetching 5 files" in result.stderr
-    assert "Fetching 2 files" not in result.stderr
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    subprocess.run([sys.executable, "-c", code], env=environment, stderr=theirs, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 1 << 20).decode()
+    os.close(ours)
+    assert "pytorch_model.bin: 100%" in shown
+    assert "llama2c-93MB.bin" not in shown
 
 
 @pytest.mark.parametrize(
@@ -404,7 +478,7 @@ def test_disk_that_takes_nothing(python: Python, code: str, remedy: str) -> None
 import errno, os, huggingface_hub, tinyzh
 def full(*_, **__):
     raise OSError(errno.{code}, os.strerror(errno.{code}), "/cache/blob")
-huggingface_hub.snapshot_download = full
+huggingface_hub.hf_hub_download = full
 try:
     tinyzh.Model.from_pretrained({NAME!r})
 except tinyzh.FileError as error:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
 import re
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..atomic import replacing
 from ..errors import FileError, FileMissing, InvalidArgument, TinyzhError
 from ..extras import require
 from .choice import choose
@@ -61,7 +60,7 @@ def pull(
     local_files_only: bool = False,
     token: str | bool | None = None,
     verify: bool = False,
-    progress: bool | None = None,
+    progress: bool = True,
 ) -> Path:
     """Downloads a model, unless it is in the cache already, and returns what Model takes.
 
@@ -73,7 +72,7 @@ def pull(
         local_files_only: ask nobody, take what is in the cache; so does HF_HUB_OFFLINE=1.
         token: for private and gated repositories; None: HF_TOKEN or that of ``hf auth login``.
         verify: check also the files that were in the cache before.
-        progress: show bars; None: if standard error is a terminal.
+        progress: bars on standard error, if that is a terminal.
 
     Raises:
         InvalidArgument: no name of a repository; several models fit, and ``file`` is not given.
@@ -102,7 +101,7 @@ def fetch(
     local_files_only: bool = False,
     token: str | bool | None = None,
     verify: bool = False,
-    progress: bool | None = None,
+    progress: bool = True,
 ) -> Pulled:
     """As :func:`pull`; returns also which commit and which files."""
     name, file_of_name = split_name(name)
@@ -115,12 +114,11 @@ def fetch(
     file = file or file_of_name
     if local_files_only or hub.constants.HF_HUB_OFFLINE:
         return where.cached(file, None)
-    if progress is None:
-        progress = sys.stderr is not None and sys.stderr.isatty()
     try:
-        return where.downloaded(file, verify, progress)
+        info = where.listing()
     except NotReached as error:
         return where.cached(file, error)
+    return where.downloaded(info, file, verify, progress)
 
 
 @dataclass(frozen=True)
@@ -131,33 +129,27 @@ class _Repository:
     cache_dir: str | os.PathLike[str] | None
     token: str | bool | None
 
-    def downloaded(self, file: str | None, verify: bool, progress: bool) -> Pulled:
-        info = self._info(self.revision)
-        with _in(self.name):
-            choice = choose([f for e in info.siblings if _is_inside(f := e.rfilename)], file)
-        before = {f for f in choice.files if self._is_cached(f, info.sha)}
-        something_new = len(before) < len(choice.files)
-        with (
-            explained(self.hub, self.name, self.revision),
-            _bars(self.hub, progress and something_new),
-        ):
-            # By the revision's own name, which the cache has to know when it is offline.
-            folder = Path(
-                self.hub.snapshot_download(
-                    self.name,
-                    revision=self.revision,
-                    cache_dir=self.cache_dir,
-                    token=self.token,
-                    allow_patterns=[glob.escape(f) for f in choice.files],
-                )
+    def listing(self) -> Any:
+        """Commit and files, with their hashes."""
+        with explained(self.hub, self.name, self.revision):
+            return self.hub.HfApi(token=self.token).model_info(
+                self.name, revision=self.revision, files_metadata=True
             )
-        if folder.name != info.sha:  # somebody has committed in between
-            info, before = self._info(folder.name), set()
-        entries = {entry.rfilename: entry for entry in info.siblings}
-        for f in choice.files:
-            self._check(folder / f, entries.get(f), contents=verify or f not in before)
-        files = tuple(folder / f for f in choice.files)
-        return Pulled(folder / choice.path, self.name, folder.name, choice.format, files)
+
+    def downloaded(self, info: Any, file: str | None, verify: bool, progress: bool) -> Pulled:
+        """All of it, checked; what the cache has already is neither asked for nor hashed."""
+        commit, entries = info.sha, {entry.rfilename: entry for entry in info.siblings}
+        with _in(self.name):
+            choice = choose([name for name in entries if _is_inside(name)], file)
+        paths: dict[str, Path] = {}
+        for name in reversed(choice.files):  # the weights last: without them it is no model
+            was_there = self._is_cached(name, commit)
+            paths[name] = self._file(name, commit, progress)
+            self._check(paths[name], entries[name], contents=verify or not was_there)
+        folder = paths[name].parents[name.count("/")]
+        self._remember(folder)
+        files = tuple(paths[name] for name in choice.files)
+        return Pulled(folder / choice.path, self.name, commit, choice.format, files)
 
     def cached(self, file: str | None, error: NotReached | None) -> Pulled:
         """What the cache holds; ``error`` is why nobody can be asked, None that nobody may."""
@@ -177,10 +169,18 @@ class _Repository:
             folder / choice.path, self.name, folder.name, choice.format, paths, True, unasked
         )
 
-    def _info(self, revision: str) -> Any:
-        with explained(self.hub, self.name, revision):
-            return self.hub.HfApi(token=self.token).model_info(
-                self.name, revision=revision, files_metadata=True
+    def _file(self, file: str, commit: str, progress: bool) -> Path:
+        """Downloads one file.  One at a time, since Ctrl-C does not stop huggingface_hub's threads
+        and would leave files in the cache that nobody has checked."""
+        with explained(self.hub, self.name, commit), _bars(self.hub, progress):
+            return Path(
+                self.hub.hf_hub_download(
+                    self.name,
+                    file,
+                    revision=commit,
+                    cache_dir=self.cache_dir,
+                    token=self.token,
+                )
             )
 
     def _is_cached(self, file: str, commit: str) -> bool:
@@ -188,6 +188,19 @@ class _Repository:
             self.name, file, cache_dir=self.cache_dir, revision=commit
         )
         return isinstance(found, str)
+
+    def _remember(self, folder: Path) -> None:
+        """Notes which commit a branch is, as huggingface_hub does, for when nobody can be asked;
+        now that all of it is there, so that until then the cache has what it had."""
+        note = folder.parents[1] / "refs" / self.revision
+        if self.revision == folder.name:
+            return
+        with suppress(OSError):  # a cache that is only read
+            if note.exists() and note.read_text() == folder.name:
+                return
+            note.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(note) as part:
+                part.write_text(folder.name)
 
     def _snapshot(self) -> Path:
         try:
@@ -214,7 +227,7 @@ class _Repository:
         size = path.stat().st_size
         with path.open("rb") as stream:
             pointer = stream.read(len(_POINTER)) == _POINTER
-        wanted = None if entry is None else entry.size
+        wanted = entry.size  # None: this hub does not say
         if pointer and size != wanted:
             problem = f"a Git LFS pointer of {size} bytes in place of the file"
         elif wanted is not None and size != wanted:
@@ -235,10 +248,9 @@ class _Repository:
 
 def _difference(path: Path, entry: Any) -> str | None:
     """How a file's hash differs from what the hub says; None: it does not, or nothing is said."""
-    lfs = None if entry is None else entry.lfs
-    if lfs is not None:
+    if (lfs := entry.lfs) is not None:
         digest, wanted, kind = hashlib.sha256(), lfs["sha256"], "SHA-256"
-    elif entry is not None and entry.blob_id:
+    elif entry.blob_id:
         digest, wanted, kind = hashlib.sha1(usedforsecurity=False), entry.blob_id, "Git's SHA-1"
         digest.update(b"blob %d\0" % path.stat().st_size)
     else:
@@ -275,7 +287,7 @@ def _in(name: str) -> Iterator[None]:
 
 @contextmanager
 def _bars(hub: Any, shown: bool) -> Iterator[None]:
-    """huggingface_hub's progress bars, or none of them."""
+    """huggingface_hub's progress bars, which are for terminals only, or none of them."""
     if shown or hub.utils.are_progress_bars_disabled():
         yield
         return
