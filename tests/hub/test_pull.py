@@ -184,6 +184,7 @@ def test_revision_and_cache_folder(hub: Hub, pulled: Python, tmp_path: Path) -> 
         path = path_of(pulled(NAME, "--revision", revision, "--cache-dir", str(tmp_path / "own")))
         assert path.is_relative_to(tmp_path / "own")
         assert path.parent.name == commit
+    assert [ref.name for ref in path.parents[2].glob("refs/*")] == ["v1"]
     assert not (tmp_path / "hf").joinpath("hub").exists()
     message = error_of(pulled(NAME, "--revision", "v2"))
     assert message.startswith(f"{NAME}: no revision v2; take a branch, tag or commit")
