@@ -182,7 +182,7 @@ std::string_view kind_of(std::string_view bytes) {
   }
   if (!is_text(text)) return {};
   if (is_json(text)) {
-    return "a JSON file, perhaps a model's config or a server's error; give the .bin file";
+    return "a JSON file, perhaps a model's config or a server's error; give the model's .bin file, or its folder";
   }
   return "plain text; give the model's .bin file";
 }

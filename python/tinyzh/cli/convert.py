@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from pathlib import Path
 
 from ..errors import FileError, TinyzhError
 from ..formats.conversion import DTYPES, compare, convert, format_of_name
 from ..formats.found import open_path
 from .arguments import UsageError, both, whole_number
-from .info import bytes_in_words
+from .info import bytes_in_words, size_of
 from .terminal import Terminal
 
 NAME = "convert"
@@ -135,13 +134,6 @@ def run(args: argparse.Namespace, terminal: Terminal) -> None:
 
 def _is_empty_folder(path: str) -> bool:
     return os.path.isdir(path) and not os.listdir(path)
-
-
-def size_of(path: str | Path) -> int:
-    """Bytes of a file, or of the files in a folder."""
-    if not os.path.isdir(path):
-        return os.path.getsize(path)
-    return sum(entry.stat().st_size for entry in os.scandir(path) if entry.is_file())
 
 
 def _verify(source: str, target: str, dtype: str, terminal: Terminal) -> None:

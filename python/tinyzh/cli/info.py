@@ -72,7 +72,7 @@ def _facts(file: str | None) -> dict[str, Any]:
         "numerics_version": checkpoint["numerics_version"] or None,
         "dtype": dtype,
         "parameters": checkpoint["parameters"],
-        "file_bytes": checkpoint["file_bytes"],
+        "file_bytes": size_of(path),
         "tensors": checkpoint["tensors"],
         "config": {**asdict(config), "head_size": config.head_size, "kv_dim": config.kv_dim},
         "memory": {
@@ -129,6 +129,13 @@ def _tensor_in_words(tensor: dict[str, Any]) -> str:
     """wq 12 x (768, 768)."""
     layers = f"{tensor['layers']} x " if tensor["layers"] > 1 else ""
     return f"{tensor['name']} {layers}({tensor['rows']}, {tensor['cols']})"
+
+
+def size_of(path: str | os.PathLike[str]) -> int:
+    """Bytes of a file, or of the files in a folder."""
+    if not os.path.isdir(path):
+        return os.path.getsize(path)
+    return sum(entry.stat().st_size for entry in os.scandir(path) if entry.is_file())
 
 
 def bytes_in_words(size: float) -> str:
