@@ -265,6 +265,7 @@ def test_a_dropped_connection_is_taken_up_again(hub: Hub, pulled: Python) -> Non
 
 def test_xet_that_does_not_work(hub: Hub, pulled: Python) -> None:
     pytest.importorskip("hf_xet", reason="hf_xet is not installed")
+    pytest.importorskip("huggingface_hub.utils._xet", reason="huggingface_hub is older than Xet")
     hub.repositories[NAME].xet = True
     message = error_of(pulled(NAME, HF_HUB_DISABLE_XET="0"))
     assert "HF_HUB_DISABLE_XET=1" in message
