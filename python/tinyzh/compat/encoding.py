@@ -22,8 +22,9 @@ def located(path: str | os.PathLike[str], **hub: Any) -> Path:
     """A path that is there, or where a model of the hub is once it is downloaded."""
     if Path(path).exists():
         return Path(path)
-    pulled: Path = require("tinyzh.hub", "hub", os.fspath(path)).pull(os.fspath(path), **hub)
-    return pulled
+    from ..hub import pull
+
+    return pull(os.fspath(path), **hub)
 
 
 class BatchEncoding(dict[str, Any]):

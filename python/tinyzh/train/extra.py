@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
+
+from .. import extras
 
 __all__ = ["require", "track"]
 
@@ -12,19 +13,8 @@ T = TypeVar("T")
 
 
 def require(module: str) -> Any:
-    """Import a package of the ``train`` extra.
-
-    Raises:
-        ModuleNotFoundError: it is not installed; the message says what brings it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name != module.partition(".")[0]:
-            raise
-        raise ModuleNotFoundError(
-            f"{error.name} is not installed: pip install 'tinyzh[train]'", name=error.name
-        ) from None
+    """Imports a package of the ``train`` extra; MissingPackage says what brings it."""
+    return extras.require(module, "train")
 
 
 def track(
