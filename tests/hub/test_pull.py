@@ -242,10 +242,11 @@ def test_ctrl_c_ends_it_at_once(
 ) -> None:
     hub.repositories[NAME].stalls.add("llama2c-93MB.bin")
     command = [sys.executable, "-m", "tinyzh", "pull", NAME]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+    patient = environment | {"HF_HUB_DOWNLOAD_TIMEOUT": "600"}  # it would wait for the file
+    with subprocess.Popen(command, env=patient, stdout=subprocess.PIPE) as process:
         assert hub.stalled.wait(60)
         process.send_signal(signal.SIGINT)
-        assert process.wait(5) == 130
+        assert process.wait(60) == 130
     hub.repositories[NAME].stalls.clear()
     assert path_of(pulled(NAME)).read_bytes() == STORY
 
