@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "base/process.h"
 #include "base/thread_pool.h"
+#include "engine/backends.h"
 #include "engine/batch.h"
 #include "engine/engine.h"
 #include "engine/mailbox.h"
@@ -137,6 +138,12 @@ std::optional<DType> dtype_of(const std::string& name) {
   for (DType dtype : {DType::float32, DType::int8, DType::int4})
     if (dtype_name(dtype) == name) return dtype;
   fail(Code::invalid_argument, "dtype is '", name, "': expected auto, float32, int8 or int4");
+}
+
+Device device_of(const std::string& name) {
+  for (Device device : built_devices())
+    if (device_name(device) == name) return device;
+  fail(Code::backend, "device is '", name, "', which this build does not have");
 }
 
 std::optional<KvType> kv_type_of(const std::string& name) {
@@ -520,14 +527,16 @@ PYBIND11_MODULE(_core, m) {
 
   py::class_<Model, std::shared_ptr<Model>>(m, "Model", "A checkpoint opened for use.")
       .def(py::init([](std::shared_ptr<Source> source, const std::string& dtype, int threads, const std::string& isa,
-                       const std::string& kv_dtype) {
-        const ModelOptions options{dtype_of(dtype), threads, isa, kv_type_of(kv_dtype)};
+                       const std::string& kv_dtype, const std::string& device) {
+        const ModelOptions options{
+            .dtype = dtype_of(dtype), .threads = threads, .isa = isa, .kv_type = kv_type_of(kv_dtype), .device = device_of(device)};
         const Away away;
         return owned(new Model(std::move(source), options), &destroy);
-      }), "source"_a, "dtype"_a, "threads"_a, "isa"_a, "kv_dtype"_a)
+      }), "source"_a, "dtype"_a, "threads"_a, "isa"_a, "kv_dtype"_a, "device"_a = "cpu")
       .def_property_readonly("checkpoint", [](const Model& model) { return checkpoint_dict(model.checkpoint(), model.source_bytes()); })
       .def("weight", &weight, "name"_a, "layer"_a, "One layer of a tensor as fp32, read-only: in place where it is fp32.")
       .def_property_readonly("dtype", [](const Model& model) { return std::string(dtype_name(model.weights().dtype)); })
+      .def_property_readonly("device", [](const Model& model) { return std::string(device_name(model.device())); })
       .def_property_readonly("isa", [](const Model& model) { return std::string(model.kernels().name); })
       .def_property_readonly("threads", [](Model& model) { return model.pool().threads(); })
       .def_property_readonly("bytes_per_token", [](const Model& model) { return model.weights().bytes_per_token(); })
@@ -607,6 +616,11 @@ PYBIND11_MODULE(_core, m) {
         "Calls keep the GIL from now on; False, and no change, while a thread is in one that has let go of it.");
   m.def("forked", &forked, "In a forked child: the threads of the parent are not here.");
   m.def("default_threads", &default_threads, "Physical cores this process may use.");
+  m.def("devices", [] {
+    std::vector<std::string> names;
+    for (Device device : built_devices()) names.emplace_back(device_name(device));
+    return names;
+  }, "What is built in to compute on.");
   m.def("instruction_sets", [] {
     std::vector<std::string> names;
     for (const Kernels* table : runnable_kernels()) names.emplace_back(table->name);

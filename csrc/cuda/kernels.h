@@ -111,11 +111,27 @@ TINYZH_KERNEL matmul_f32_kernel(float* out, size_t out_stride, const float* w, c
 
 TINYZH_DEVICE float float_of_half(uint16_t half) {
   const uint32_t exponent = half >> 10 & 31u, fraction = half & 0x3ffu, sign = static_cast<uint32_t>(half >> 15) << 31;
-  if (exponent == 31) return float_of(sign | 0x7f800000u | fraction << 13);
+  if (exponent == 31) return float_of(sign | 0x7f800000u | (fraction ? 0x400000u : 0u) | fraction << 13);
   if (exponent > 0) return float_of(sign | (exponent + 112u) << 23 | fraction << 13);
   const float small = static_cast<float>(fraction) * 5.9604644775390625e-8f;  // 2^-24
   return sign ? -small : small;
 }
+
+TINYZH_DEVICE uint16_t half_of_float(float x) {  // half to even, as base/half.h
+  const uint32_t bits = bits_of(x), magnitude = bits & 0x7fffffffu;
+  const uint16_t sign = static_cast<uint16_t>(bits >> 16 & 0x8000u);
+  if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u | (magnitude >> 13 & 0x3ffu));
+  if (magnitude >= 0x47800000u) return static_cast<uint16_t>(sign | 0x7c00u);
+  if (magnitude < 0x38800000u)
+    return static_cast<uint16_t>(sign | (bits_of(float_of(magnitude) + 0.5f) - 0x3f000000u));
+  return static_cast<uint16_t>(sign | (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13);
+}
+
+// What the cache keeps of a number: fp32 or fp16.
+TINYZH_DEVICE float widened(float x) { return x; }
+TINYZH_DEVICE float widened(uint16_t x) { return float_of_half(x); }
+TINYZH_DEVICE void keep(float* place, float x) { *place = x; }
+TINYZH_DEVICE void keep(uint16_t* place, float x) { *place = half_of_float(x); }
 
 TINYZH_DEVICE int sum_of_warp(int x) {
   for (unsigned step = kWarp / 2; step > 0; step /= 2) x = x + __shfl_xor_sync(kAll, x, step);
@@ -155,6 +171,7 @@ TINYZH_KERNEL quantise_rows_kernel(int8_t* q, float* sums, float* scales, const 
 
 inline constexpr unsigned kPanel = 16;           // rows side by side: kPanelRows
 inline constexpr unsigned kPanelsOfBlock = kThreads / kWarp;
+inline constexpr uint32_t kNoRow = 0xffffffffu;  // padding of a panel
 
 TINYZH_DEVICE int four_of(const int8_t* from) {  // aligned
   int four;
@@ -163,7 +180,8 @@ TINYZH_DEVICE int four_of(const int8_t* from) {  // aligned
 }
 
 // out[b * out_stride + r] for the rows of w: a warp a panel, where thread t has row t % 16 and every second quad.
-TINYZH_KERNEL matmul_q8_kernel(float* out, size_t out_stride, Q8Panels w, Q8Rows x, unsigned batch) {
+// row_of (panels, 16): which rows they are, where they are not in order; else null.
+TINYZH_KERNEL matmul_q8_kernel(float* out, size_t out_stride, Q8Panels w, const uint32_t* row_of, Q8Rows x, unsigned batch) {
   const unsigned panel = blockIdx.x * kPanelsOfBlock + threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   const unsigned row = lane % kPanel, half = lane / kPanel;
   const bool mine = panel * kPanel < w.rows;
@@ -186,9 +204,10 @@ TINYZH_KERNEL matmul_q8_kernel(float* out, size_t out_stride, Q8Panels w, Q8Rows
       if (mine) acc[c] = fmaf(scales[s * kPanel], static_cast<float>(sum), acc[c]);
     }
   }
-  for (unsigned c = 0; c < kColumns; ++c)
-    if (mine && half == 0 && c < here && panel * kPanel + row < w.rows)
-      out[(first + c) * out_stride + panel * kPanel + row] = acc[c] * x.scales[first + c];
+  if (!mine || half != 0) return;
+  const unsigned slot = panel * kPanel + row;
+  const uint32_t place = row_of ? row_of[slot] : slot < w.rows ? slot : kNoRow;
+  for (unsigned c = 0; c < here && place != kNoRow; ++c) out[(first + c) * out_stride + place] = acc[c] * x.scales[first + c];
 }
 
 // The same of int4: thread t has row t % 16, and of each group the quads 2i (t < 16) or 2i + 1.
@@ -226,6 +245,7 @@ TINYZH_KERNEL matmul_q4_kernel(float* out, size_t out_stride, Q4Panels w, Q8Rows
 
 // Turns the pairs of q (B, heads * S) and k (B, kv_heads * S) by their positions, and stores k and v (B, kv_heads * S)
 // into the cache.  cos, sin (positions, S / 2).  A block a row.
+template <class T>
 TINYZH_KERNEL rope_store_kernel(float* q, float* k, const float* v, Rows rows, const float* cos, const float* sin,
                                 CacheLayout layout) {
   const size_t row = blockIdx.x, position = static_cast<size_t>(rows.positions[row]);
@@ -244,18 +264,19 @@ TINYZH_KERNEL rope_store_kernel(float* q, float* k, const float* v, Rows rows, c
     at[1] = turned_b;
     if (query) continue;
     const unsigned kv = head - heads;
-    float* const keys = reinterpret_cast<float*>(block + layout.first + kv * layout.stride);
-    keys[2 * pair * kPositions + slot] = turned_a;
-    keys[(2 * pair + 1) * kPositions + slot] = turned_b;
-    float* const values = reinterpret_cast<float*>(block + layout.first + kv * layout.stride + layout.value_offset);
+    T* const keys = reinterpret_cast<T*>(block + layout.first + kv * layout.stride);
+    keep(keys + 2 * pair * kPositions + slot, turned_a);
+    keep(keys + (2 * pair + 1) * kPositions + slot, turned_b);
+    T* const values = reinterpret_cast<T*>(block + layout.first + kv * layout.stride + layout.value_offset);
     const float* const from = v + row * kv_heads * layout.head_size + kv * layout.head_size;
-    values[slot * layout.value_row + 2 * pair] = from[2 * pair];
-    values[slot * layout.value_row + 2 * pair + 1] = from[2 * pair + 1];
+    keep(values + slot * layout.value_row + 2 * pair, from[2 * pair]);
+    keep(values + slot * layout.value_row + 2 * pair + 1, from[2 * pair + 1]);
   }
 }
 
 // out[b] (heads * S) = softmax(q . K / sqrt(S)) V over the positions up to the row's own.  scores: scratch of
 // score_stride floats for each row and head.  A block for each row and head.
+template <class T>
 TINYZH_KERNEL attend_kernel(float* out, const float* q, Rows rows, float* scores, size_t score_stride, CacheLayout layout) {
   TINYZH_SHARED(float, most, kThreads / kWarp);
   TINYZH_SHARED(float, total, 1);
@@ -271,9 +292,9 @@ TINYZH_KERNEL attend_kernel(float* out, const float* q, Rows rows, float* scores
   // A thread a position.
   float largest = -INFINITY;
   for (unsigned t = thread; t < seen; t += kThreads) {
-    const float* const keys = reinterpret_cast<const float*>(blocks[t / kPositions] + keys_at) + t % kPositions;
+    const T* const keys = reinterpret_cast<const T*>(blocks[t / kPositions] + keys_at) + t % kPositions;
     float score = 0;
-    for (unsigned d = 0; d < size; ++d) score = fmaf(query[d], keys[d * kPositions], score);
+    for (unsigned d = 0; d < size; ++d) score = fmaf(query[d], widened(keys[d * kPositions]), score);
     score = score * scale;
     p[t] = score;
     largest = score > largest ? score : largest;
@@ -305,9 +326,8 @@ TINYZH_KERNEL attend_kernel(float* out, const float* q, Rows rows, float* scores
   for (unsigned d = thread; d < size; d += kThreads) {
     float mixed = 0;
     for (unsigned t = 0; t < seen; ++t) {
-      const float* const values =
-          reinterpret_cast<const float*>(blocks[t / kPositions] + keys_at + layout.value_offset);
-      mixed = fmaf(p[t], values[t % kPositions * layout.value_row + d], mixed);
+      const T* const values = reinterpret_cast<const T*>(blocks[t / kPositions] + keys_at + layout.value_offset);
+      mixed = fmaf(p[t], widened(values[t % kPositions * layout.value_row + d]), mixed);
     }
     out[(row * heads + head) * size + d] = mixed / whole;
   }

@@ -18,6 +18,7 @@ struct CacheLayout {
   size_t value_offset;            // from a head's keys to its values
   unsigned head_size, value_row;  // value_row: head_size padded to eight
   unsigned heads, kv_heads;
+  KvType type;  // float32 or float16
 };
 
 // The rows of a pass: on the device.
@@ -41,7 +42,9 @@ void matmul_f32(Stream stream, float* out, size_t out_stride, const float* w, co
 void quantise_rows(Stream stream, int8_t* q, float* sums, float* scales, const float* x, unsigned cols, unsigned stride,
                    unsigned rows);
 // Products of quantised matrices, as in kernels/kernels.h; everything that w and x point to is on the device.
-void matmul_q8(Stream stream, float* out, size_t out_stride, const Q8Panels& w, const Q8Rows& x, unsigned batch);
+// row_of (panels, 16): which rows of out those of w are; null: in order.
+void matmul_q8(Stream stream, float* out, size_t out_stride, const Q8Panels& w, const uint32_t* row_of, const Q8Rows& x,
+               unsigned batch);
 void matmul_q4(Stream stream, float* out, size_t out_stride, const Q4Panels& w, const Q8Rows& x, unsigned batch);
 // Turns q (B, heads * S) and k (B, kv_heads * S) by the rows' positions, in place, and stores k and v into the cache.
 // cos, sin (positions, S / 2).

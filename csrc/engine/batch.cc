@@ -3,14 +3,15 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "engine/backends.h"
 
 namespace tinyzh {
 
 Batch::Batch(std::shared_ptr<Model> model, size_t streams)
-    : model_(std::move(model)), forward_(model_->weights(), model_->kv_layout().type, model_->kernels(), model_->pool()) {
+    : model_(std::move(model)), backend_(make_backend(*model_)) {
   if (streams < 1 || streams > kMaxStreams)
     fail(Code::invalid_argument, "streams is ", streams, ": expected 1 to ", kMaxStreams);
-  for (size_t i = 0; i < streams; ++i) caches_.emplace_back(model_->kv_layout());
+  for (size_t i = 0; i < streams; ++i) caches_.emplace_back(model_->kv_layout(), backend_->block_memory());
 }
 
 void Batch::prefill(std::span<const int32_t> tokens) {
@@ -48,9 +49,9 @@ void Batch::check(std::span<const int32_t> tokens, size_t positions) const {
 }
 
 void Batch::compute(std::span<const Row> rows, float* logits) {
-  for (; !rows.empty(); rows = rows.subspan(std::min(rows.size(), Forward::kMaxRows))) {
-    const std::span<const Row> some = rows.first(std::min(rows.size(), Forward::kMaxRows));
-    forward_.run(some, logits);
+  for (; !rows.empty(); rows = rows.subspan(std::min(rows.size(), Backend::kMaxRows))) {
+    const std::span<const Row> some = rows.first(std::min(rows.size(), Backend::kMaxRows));
+    backend_->run(some, logits);
     if (logits) logits += some.size() * vocab_size();
   }
 }

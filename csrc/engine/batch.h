@@ -7,7 +7,8 @@
 #include <span>
 #include <vector>
 
-#include "model/forward.h"
+#include "model/backend.h"
+#include "model/kv_cache.h"
 #include "model/model.h"
 
 namespace tinyzh {
@@ -33,7 +34,7 @@ class Batch {
   void compute(std::span<const Row> rows, float* logits);
 
   std::shared_ptr<Model> model_;
-  Forward forward_;
+  const std::unique_ptr<Backend> backend_;
   std::vector<KvCache> caches_;  // one a stream
   int32_t position_ = 0;         // of the next token, in all streams
 };

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/fp_env.h"
 #include "base/memory.h"
+#include "engine/backends.h"
 
 namespace tinyzh {
 namespace {
@@ -15,10 +16,10 @@ double seconds_since(Request::Clock::time_point start) {
 }
 
 Scheduler::Limits limits_of(const EngineOptions& options) {
-  if (options.streams < 1 || options.streams > Forward::kMaxRows)
-    fail(Code::invalid_argument, "streams is ", options.streams, ": expected 1 to ", Forward::kMaxRows);
+  if (options.streams < 1 || options.streams > Backend::kMaxRows)
+    fail(Code::invalid_argument, "streams is ", options.streams, ": expected 1 to ", Backend::kMaxRows);
   if (options.prompt_rows < 1) fail(Code::invalid_argument, "prompt_rows is 0: expected at least 1");
-  return {options.streams, Forward::kMaxRows, options.prompt_rows, kBlockPositions};
+  return {options.streams, Backend::kMaxRows, options.prompt_rows, kBlockPositions};
 }
 
 size_t kv_bytes_of(const Model& model, const EngineOptions& options) {
@@ -44,8 +45,9 @@ Engine::Engine(std::shared_ptr<Model> model, Vocabulary vocabulary, const Engine
       has_thread_(options.own_thread),
       log_(options.log),
       scheduler_(limits_of(options)),
-      forward_(model_->weights(), model_->kv_layout().type, model_->kernels(), model_->pool(), model_->allocator()),
-      pages_(model_->kv_layout().block_bytes(), kv_bytes_of(*model_, options), model_->allocator()) {
+      backend_(make_backend(*model_)),
+      pages_(model_->kv_layout().block_bytes(), kv_bytes_of(*model_, options), backend_->block_memory(),
+             [this](std::byte* to, const std::byte* from, size_t bytes) { backend_->copy_block(to, from, bytes); }) {
   if (vocabulary_.size() != 0 && vocabulary_.size() != model_->config().vocab_size)
     fail(Code::tokenizer, "the tokenizer has ", vocabulary_.size(), " pieces, the model's vocabulary ",
          model_->config().vocab_size);
@@ -274,7 +276,7 @@ bool Engine::proceed(Clock::time_point deadline) {
   const StandardFloatingPoint standard;
   if (!step_.computed) {
     const Clock::time_point start = Clock::now();
-    step_.computed = forward_.proceed(deadline);
+    step_.computed = backend_->proceed(deadline);
     step_.forward_seconds += seconds_since(start);
     if (!step_.computed || Clock::now() >= deadline) return false;
   }
@@ -425,7 +427,7 @@ void Engine::begin_pass() {
   }
   logits_.resize(places_.size() * static_cast<size_t>(model_->config().vocab_size));
   outcomes_.resize(places_.size());
-  forward_.begin(rows_, logits_.data());
+  backend_->begin(rows_, logits_.data());
 }
 
 size_t Engine::publish() {
@@ -459,18 +461,18 @@ void Engine::evaluate(std::span<const int32_t> ids,
   check_tokens(ids);
   if (ids.size() > static_cast<size_t>(config.seq_len))
     fail(Code::context_full, ids.size(), " tokens do not fit the model's context of ", config.seq_len);
-  KvCache cache(model_->kv_layout(), model_->allocator());
+  KvCache cache(model_->kv_layout(), backend_->block_memory());
   cache.reserve(ids.size());
   const auto vocab = static_cast<size_t>(config.vocab_size);
-  std::vector<float> logits(std::min(ids.size(), Forward::kMaxRows) * vocab);
+  std::vector<float> logits(std::min(ids.size(), Backend::kMaxRows) * vocab);
   std::vector<Row> rows;
   for (size_t first = 0; first < ids.size(); first += rows.size()) {
     rows.clear();
-    for (size_t i = first; i < std::min(first + Forward::kMaxRows, ids.size()); ++i)
+    for (size_t i = first; i < std::min(first + Backend::kMaxRows, ids.size()); ++i)
       rows.push_back({ids[i], static_cast<int32_t>(i), cache.table(), true});
     on_engine_thread([&] {
       model_->check_source();
-      forward_.run(rows, logits.data(), observer);
+      backend_->run(rows, logits.data(), observer);
       use(first, {logits.data(), rows.size() * vocab});
     });
   }

@@ -20,7 +20,7 @@
 #include "engine/scheduler.h"
 #include "engine/sequence.h"
 #include "engine/window.h"
-#include "model/forward.h"
+#include "model/backend.h"
 #include "model/model.h"
 #include "text/vocabulary.h"
 
@@ -30,7 +30,7 @@ enum class LogLevel { info, warning };
 
 struct EngineOptions {
   size_t queue_limit = 1024;  // requests that may wait
-  size_t streams = 64;        // that run together, at most Forward::kMaxRows
+  size_t streams = 64;        // that run together, at most Backend::kMaxRows
   size_t kv_bytes = 0;        // for keys and values; 0: default_kv_bytes()
   size_t prompt_rows = 64;    // prompt tokens of a step while others draw
   bool own_thread = true;     // false: the caller's calls of step() do the work
@@ -136,7 +136,7 @@ class Engine {
   Metrics metrics_;
 
   // Of the engine's thread alone.
-  Forward forward_;
+  const std::unique_ptr<Backend> backend_;
   Pages pages_;
   Sequences waiting_, running_;  // waiting_: preempted ones too
   uint64_t arrivals_ = 0;

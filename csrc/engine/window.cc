@@ -70,7 +70,7 @@ void Window::copy_part(size_t limit) {
   const auto release = [&](PrefixCache::Node* node) { prefixes.release(node); };
   const std::unique_ptr<PrefixCache::Node, decltype(release)> held(part.node, release);
   if (!reserve(computed_ + part.count)) return;
-  std::memcpy(table_.back(), part.node->page(), pages_.pool().page_bytes());
+  pages_.copy(table_.back(), part.node->page());
   computed_ += part.count;
 }
 

@@ -3,6 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
+#include <functional>
+#include <cstring>
 #include <span>
 #include <vector>
 
@@ -31,14 +34,18 @@ struct ShiftedWindow {
 // Where pages come from: what is free, then what the cache of prefixes can do without.
 class Pages {
  public:
-  Pages(size_t page_bytes, size_t budget_bytes, const Allocator& allocator = Allocator::system())
-      : pool_(page_bytes, budget_bytes, allocator), prefixes_(kBlockPositions) {}
+  // Pages lie where a backend wants them, and are copied as it says.
+  using Copy = std::function<void(std::byte* to, const std::byte* from, size_t bytes)>;
+
+  Pages(size_t page_bytes, size_t budget_bytes, const Allocator& allocator = Allocator::system(), Copy copy = &std::memcpy)
+      : pool_(page_bytes, budget_bytes, allocator), prefixes_(kBlockPositions), copy_(std::move(copy)) {}
 
   Page take() {
     Page page = pool_.take();
     while (!page && prefixes_.evict()) page = pool_.take();
     return page;
   }
+  void copy(std::byte* to, const std::byte* from) const { copy_(to, from, pool_.page_bytes()); }
   size_t available() const { return pool_.limit() - pool_.used() + prefixes_.reclaimable(); }
   const PagePool& pool() const { return pool_; }
   PrefixCache& prefixes() { return prefixes_; }
@@ -47,6 +54,7 @@ class Pages {
  private:
   PagePool pool_;
   PrefixCache prefixes_;
+  const Copy copy_;
 };
 
 class Window {

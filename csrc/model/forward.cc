@@ -1,6 +1,7 @@
 #include "model/forward.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/fp_env.h"
 
@@ -47,10 +48,7 @@ Forward::Forward(const Weights& weights, KvType kv_type, const Kernels& kernels,
   for (size_t i = 0; i < pool.threads(); ++i) kv_scratch_.emplace_back(layout_.scratch_floats(), allocator_);
 }
 
-void Forward::run(std::span<const Row> rows, float* logits, const Observer& observer) {
-  begin(rows, logits);
-  proceed(ThreadPool::kNever, observer);
-}
+void Forward::copy_block(std::byte* to, const std::byte* from, size_t bytes) const { std::memcpy(to, from, bytes); }
 
 void Forward::begin(std::span<const Row> rows, float* logits) {
   stage_ = stages_.size();  // nothing to do

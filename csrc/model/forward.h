@@ -1,5 +1,4 @@
-// The forward pass: token ids in, logits out.  One pass for any number of rows, of one sequence or of
-// many; a row is one token of one sequence at one position.
+// The forward pass on the processor: token ids in, logits out.
 #pragma once
 
 #include <cstddef>
@@ -11,46 +10,26 @@
 #include "base/aligned.h"
 #include "base/thread_pool.h"
 #include "kernels/kernels.h"
+#include "model/backend.h"
 #include "model/kv_cache.h"
 #include "model/rope.h"
 #include "model/weights.h"
 
 namespace tinyzh {
 
-struct Row {
-  int32_t token;
-  int32_t position;
-  std::byte* const* blocks;  // table of the row's sequence, the same for all its rows; reaches this position, and
-                             // the positions before are there or in this pass
-  bool wants_logits;
-};
-
-// One named intermediate of one layer (-1 outside the layers): (rows, cols) with a stride.
-struct Intermediate {
-  const char* name;
-  int layer;
-  const float* data;
-  size_t rows, cols, stride;
-};
-using Observer = std::function<void(const Intermediate&)>;
-
-class Forward {
+class Forward final : public Backend {
  public:
-  static constexpr size_t kMaxRows = 256;  // rows of one pass
-
   Forward(const Weights& weights, KvType kv_type, const Kernels& kernels, ThreadPool& pool,
           const Allocator& allocator = Allocator::system());
   Forward(const Forward&) = delete;  // the stages point into it
   Forward& operator=(const Forward&) = delete;
 
-  // logits (rows that want them, vocab_size), in the order of the rows, of which there are at most
-  // kMaxRows.  Tokens and positions must be valid.  Throws std::bad_alloc; nothing is computed then.
-  void run(std::span<const Row> rows, float* logits, const Observer& observer = {});
+  // In pieces of at most a quarter of a millisecond each.
+  void begin(std::span<const Row> rows, float* logits) override;
+  bool proceed(ThreadPool::Clock::time_point deadline, const Observer& observer = {}) override;
 
-  // The same in pieces: begin, then proceed until it says that the pass is over; each time at least one block of
-  // at most a quarter of a millisecond, and none begun after the deadline.  Rows and logits stay until the end.
-  void begin(std::span<const Row> rows, float* logits);
-  bool proceed(ThreadPool::Clock::time_point deadline, const Observer& observer = {});
+  const Allocator& block_memory() const override { return allocator_; }
+  void copy_block(std::byte* to, const std::byte* from, size_t bytes) const override;
 
  private:
   // What a matrix product reads: rows of activations, as fp32 or as int8 with one scale a row.

@@ -35,11 +35,14 @@ Weights load(const Source& source, const ModelOptions& options, const Kernels& k
 
 }  // namespace
 
+std::string_view device_name(Device device) { return device == Device::cuda ? "cuda" : "cpu"; }
+
 Model::Model(std::shared_ptr<const Source> source, const ModelOptions& options)
     : source_(std::move(source)),
       checkpoint_(source_->checkpoint()),
       source_bytes_(source_->bytes()),
       kernels_(&choose_kernels(options.isa)),
+      device_(options.device),
       allocator_(options.allocator),
       pool_(choose_threads(options.threads)),
       weights_(load(*source_, options, *kernels_, pool_)),

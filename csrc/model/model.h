@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "base/thread_pool.h"
 #include "io/checkpoint.h"
@@ -16,12 +17,16 @@
 
 namespace tinyzh {
 
+enum class Device { cpu, cuda };
+std::string_view device_name(Device device);
+
 struct ModelOptions {
   std::optional<DType> dtype;  // none: the file's own precision
   int threads = 0;             // 0: TINYZH_THREADS, else default_threads()
   std::string isa;             // empty: TINYZH_ISA, else the best that works
   std::optional<KvType> kv_type = std::nullopt;  // none: float32 with float32 weights, else float16
   std::function<void(size_t, size_t)> progress = {};  // told of the matrices quantised, as by Weights
+  Device device = Device::cpu;  // where its engines compute
   Allocator allocator = Allocator::system();  // for the model and its engine, as long as they live
 };
 
@@ -39,6 +44,7 @@ class Model {
   const Checkpoint& checkpoint() const { return checkpoint_; }
   const Weights& weights() const { return weights_; }
   const Kernels& kernels() const { return *kernels_; }
+  Device device() const { return device_; }
   ThreadPool& pool() { return pool_; }
   const Allocator& allocator() const { return allocator_; }
   KvLayout kv_layout() const { return {config(), kv_type_}; }
@@ -56,6 +62,7 @@ class Model {
   size_t source_bytes_;  // 0 once it was let go of
   uint64_t fingerprint_ = 0;  // of the source that was let go of
   const Kernels* const kernels_;
+  const Device device_;
   const Allocator allocator_;
   ThreadPool pool_;
   const Weights weights_;

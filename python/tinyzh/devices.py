@@ -6,11 +6,11 @@ import ctypes
 import sys
 from dataclasses import dataclass, field
 
+from . import _core
 from .errors import BackendError
 
-__all__ = ["CUDA_BUILT", "Cuda", "Gpu", "find_cuda", "resolve_device"]
+__all__ = ["Cuda", "Gpu", "find_cuda", "resolve_device"]
 
-CUDA_BUILT = False  # there is no GPU backend in this version
 _DRIVERS = ("nvcuda.dll",) if sys.platform == "win32" else ("libcuda.so.1", "libcuda.so")
 
 
@@ -74,11 +74,15 @@ def resolve_device(asked: str) -> str:
     Raises:
         BackendError: an unknown device, or one that this build does not have.
     """
-    if asked in ("cpu", "auto"):
+    if asked == "auto":
+        return "cuda" if "cuda" in _core.devices() and find_cuda().gpus else "cpu"
+    if asked == "cpu":
         return "cpu"
-    if asked == "cuda" or (isinstance(asked, str) and asked.startswith("cuda:")):
-        raise BackendError(
-            f"device is {asked!r}: this build has no CUDA in it; take device='cpu' or 'auto' "
-            "(tinyzh doctor shows what is there)"
-        )
-    raise BackendError(f"device is {asked!r:.100}: expected cpu or auto")
+    if asked == "cuda":
+        if "cuda" not in _core.devices():
+            raise BackendError(
+                "device is 'cuda': this build has no CUDA in it; take device='cpu' or 'auto', or "
+                "build with TINYZH_CUDA=1 (docs/cuda.md; tinyzh doctor shows what is there)"
+            )
+        return "cuda"
+    raise BackendError(f"device is {asked!r:.100}: expected cpu, cuda or auto")

@@ -87,7 +87,8 @@ class Model:
             ``int8``; ``auto`` is float32 with float32 weights, else float16.
         threads: threads of one computation, from 1 to 256; None: TINYZH_THREADS, else the physical
             cores that this process may use.
-        device: ``cpu``, or ``auto``: the best that is there (in this version, the same).
+        device: ``cpu``; ``cuda``, where it is built in (docs/cuda.md); ``auto``: a GPU if there is
+            one and it is built in.
         streams: how many generations are computed together, from 1 to 256; more of them wait.
         queue_limit: how many generations may wait; one more raises QueueFull.
         kv_cache: memory for keys and values, as a number of bytes or such as ``"512MiB"``; None:
@@ -117,7 +118,7 @@ class Model:
         queue_limit: int = 1024,
         kv_cache: int | str | None = None,
     ) -> None:
-        resolve_device(device)
+        device = resolve_device(device)
         if threads is not None:
             threads = checked_integer("threads", threads, 1, 256)
         streams = checked_integer("streams", streams, 1, 256)
@@ -138,7 +139,7 @@ class Model:
             path = _found_in_bytes(path)
         found = path if isinstance(path, Found) else open_path(path)
         self._name = found.name
-        self._core = _core.Model(found.load(), dtype, threads or 0, "", kv_dtype)
+        self._core = _core.Model(found.load(), dtype, threads or 0, "", kv_dtype, device)
         self._checkpoint = self._core.checkpoint
         self._config = Config.from_checkpoint(self._checkpoint)
         self._format = found.format
@@ -654,6 +655,11 @@ class Model:
     def fingerprint(self) -> int:
         """Tells checkpoints apart: a hash of the shape and of samples of the file."""
         return self._core.fingerprint
+
+    @property
+    def device(self) -> str:
+        """``cpu`` or ``cuda``: where it computes."""
+        return self._core.device
 
     @property
     def threads(self) -> int:

@@ -105,9 +105,9 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
         assert model.generate("从前", max_new_tokens=2).read()
     for device, words in (
         ("cuda", "this build has no CUDA in it; .*device='cpu'"),
-        ("cuda:1", "this build has no CUDA"),
-        ("tpu", "device is 'tpu': expected cpu or auto"),
-        (7, "device is 7: expected cpu or auto"),
+        ("cuda:1", "device is 'cuda:1': expected cpu, cuda or auto"),
+        ("tpu", "device is 'tpu': expected cpu, cuda or auto"),
+        (7, "device is 7: expected cpu, cuda or auto"),
     ):
         with pytest.raises(BackendError, match=words):
             tinyzh.Model(device=device)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import _core
-from ..devices import CUDA_BUILT, find_cuda, resolve_device
+from ..devices import find_cuda, resolve_device
 from ..errors import TinyzhError
 from ..model import Model
 from .arguments import both
@@ -66,7 +66,7 @@ def _facts() -> dict[str, Any]:
         "memory": _memory(),
         "instruction_sets": _core.instruction_sets(),
         "environment": {k: v for k, v in sorted(os.environ.items()) if k.startswith("TINYZH_")},
-        "cuda": {"built": CUDA_BUILT, **asdict(cuda)},
+        "cuda": {"built": "cuda" in _core.devices(), **asdict(cuda)},
         "device": resolve_device("auto"),
         "isa": None,
         "threads": None,

@@ -35,12 +35,6 @@ void in_every_order(const Check& check) {
 
 unsigned u(size_t n) { return static_cast<unsigned>(n); }
 
-CacheLayout layout_of(const KvLayout& layout, size_t layer, size_t heads) {
-  const AttentionHead head = layout.head(nullptr, layer, 0, 1);
-  return {head.keys, layout.stride, layout.value_offset, u(layout.head_size), u(padded8(layout.head_size)), u(heads),
-          u(layout.kv_heads)};
-}
-
 }  // namespace
 
 TEST_CASE("cuda kernels: matmul") {
@@ -144,7 +138,7 @@ TEST_CASE("cuda kernels: int8 and int4 matmul, groups that straddle rows too") {
         std::fill(expected.begin(), expected.end(), -1.0f);
         std::fill(found.begin(), found.end(), -1.0f);
         kScalarKernels.matmul_q8(expected.data(), rows, run.panels, x.rows(), batch);
-        matmul_q8(nullptr, found.data(), rows, run.panels, x.rows(), u(batch));
+        matmul_q8(nullptr, found.data(), rows, run.panels, nullptr, x.rows(), u(batch));
         CHECK(same(found, expected));
         first = run.end;
       }
@@ -209,89 +203,4 @@ TEST_CASE("cuda kernels: embedding") {
   for (size_t b = 0; b < tokens.size(); ++b)
     CHECK(same(std::span<const float>(x).subspan(b * dim, dim),
                std::span<const float>(table).subspan(static_cast<size_t>(tokens[b]) * dim, dim)));
-}
-
-namespace {
-
-// The pass of the paper, as launches; everything in memory of its own, as on a GPU.
-class Pass {
- public:
-  explicit Pass(const Model& model)
-      : w_(model.weights()), layout_(model.config(), KvType::float32), rope_(model.config()) {}
-
-  // Logits (rows, V) of all rows, each with its position and the blocks of its sequence.
-  std::vector<float> run(const std::vector<int32_t>& tokens, const std::vector<int32_t>& positions,
-                         const std::vector<std::byte* const*>& tables) {
-    const Config& c = w_.config;
-    const size_t B = tokens.size(), D = static_cast<size_t>(c.dim), H = static_cast<size_t>(c.hidden_dim);
-    const size_t kv = static_cast<size_t>(c.kv_dim()), heads = static_cast<size_t>(c.n_heads);
-    const size_t V = static_cast<size_t>(c.vocab_size);
-    const size_t most = static_cast<size_t>(*std::max_element(positions.begin(), positions.end())) + 1;
-    rope_.reserve(most);
-    std::vector<float> x(B * D), normed(B * D), q(B * D), k(B * kv), v(B * kv), att(B * D), y(B * D), gate(B * H), up(B * H),
-        scores(B * heads * most), logits(B * V);
-    const auto product = [&](std::vector<float>& out, const Matrix& m, const std::vector<float>& in) {
-      matmul_f32(nullptr, out.data(), m.rows, m.f32, in.data(), m.cols, u(m.rows), u(m.cols), u(B));
-    };
-    const auto norm = [&](const float* weight, bool branch) {
-      residual_norm(nullptr, normed.data(), x.data(), branch ? y.data() : nullptr, weight, u(D), c.norm_eps, u(B));
-    };
-
-    const Rows rows{tokens.data(), positions.data(), tables.data(), u(B)};
-    embed_rows(nullptr, x.data(), w_.tok_emb.f32, rows, u(D));
-    for (size_t l = 0; l < w_.layers.size(); ++l) {
-      const LayerWeights& layer = w_.layers[l];
-      const CacheLayout cache = layout_of(layout_, l, heads);
-      norm(layer.rms_att, l > 0);
-      product(q, layer.wq, normed);
-      product(k, layer.wk, normed);
-      product(v, layer.wv, normed);
-      rope_store(nullptr, q.data(), k.data(), v.data(), rows, rope_.cos(0), rope_.sin(0), cache);
-      attend(nullptr, att.data(), q.data(), rows, scores.data(), most, cache);
-      product(y, layer.wo, att);
-      norm(layer.rms_ffn, true);
-      product(gate, layer.w1, normed);
-      product(up, layer.w3, normed);
-      swiglu(nullptr, gate.data(), up.data(), B * H);
-      product(y, layer.w2, gate);
-    }
-    norm(w_.rms_final, true);
-    product(logits, w_.wcls(), normed);
-    return logits;
-  }
-
- private:
-  const Weights& w_;
-  KvLayout layout_;
-  RopeTable rope_;
-};
-
-}  // namespace
-
-TEST_CASE("cuda kernels: a whole model has the bits of the CPU, prompt and tokens, several sequences at once") {
-  for (const Config& config : {Config{48, 43, 2, 4, 2, 31, 64, true}, Config{24, 40, 1, 2, 2, 29, 64, false}}) {
-    CAPTURE(config.dim);
-    const std::vector<std::byte> bytes = make_checkpoint(config, Format::v0, 0, 3).bytes;
-    Model model(bytes, {DType::float32, 1, "scalar"});
-    const std::vector<int32_t> first = random_tokens(config, 37, 1), second = random_tokens(config, 5, 2);
-    const std::vector<float> expected_first = logits_of(model, first, 16), expected_second = logits_of(model, second, 16);
-    const size_t V = static_cast<size_t>(config.vocab_size);
-    in_every_order([&] {
-      Pass pass(model);
-      KvCache a(model.kv_layout()), b(model.kv_layout());
-      a.reserve(first.size());
-      b.reserve(second.size());
-      // The first 32 tokens of one as a prompt, then both together, token by token.
-      std::vector<int32_t> positions(32);
-      for (size_t i = 0; i < 32; ++i) positions[i] = static_cast<int32_t>(i);
-      const std::vector<float> prompt = pass.run({first.begin(), first.begin() + 32}, positions, std::vector(32, a.table()));
-      CHECK(same(prompt, std::span<const float>(expected_first).first(32 * V)));
-      for (size_t i = 0; i < second.size(); ++i) {
-        const std::vector<float> both =
-            pass.run({first[32 + i], second[i]}, {static_cast<int32_t>(32 + i), static_cast<int32_t>(i)}, {a.table(), b.table()});
-        CHECK(same(std::span<const float>(both).first(V), std::span<const float>(expected_first).subspan((32 + i) * V, V)));
-        CHECK(same(std::span<const float>(both).last(V), std::span<const float>(expected_second).subspan(i * V, V)));
-      }
-    });
-  }
 }

@@ -14,6 +14,7 @@
 #include "io/expect_error.h"
 #include "io/temporary_directory.h"
 #include "kernels/inputs.h"
+#include "model/forward.h"
 #include "text/utf8.h"
 
 using namespace tinyzh;

@@ -1,0 +1,17 @@
+// The backend that a model asks for, if it is built in and there.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "model/backend.h"
+#include "model/model.h"
+
+namespace tinyzh {
+
+// Throws Error(Code::backend): not built in, no such device here, or nothing for this model's types.
+std::unique_ptr<Backend> make_backend(Model& model);
+
+std::vector<Device> built_devices();
+
+}  // namespace tinyzh

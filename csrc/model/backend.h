@@ -1,0 +1,55 @@
+// Where forward passes are computed: the processor (model/forward.h) or a GPU (cuda/forward.h), with the same bits.
+// A row is one token of one sequence at one position; a pass has any number of them, of one sequence or of many.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+
+#include "base/allocator.h"
+#include "base/thread_pool.h"
+
+namespace tinyzh {
+
+struct Row {
+  int32_t token;
+  int32_t position;
+  std::byte* const* blocks;  // table of the row's sequence, the same for all its rows; reaches this position, and
+                             // the positions before are there or in this pass
+  bool wants_logits;
+};
+
+// One named intermediate of one layer (-1 outside the layers): (rows, cols) with a stride.
+struct Intermediate {
+  const char* name;
+  int layer;
+  const float* data;
+  size_t rows, cols, stride;
+};
+using Observer = std::function<void(const Intermediate&)>;
+
+class Backend {
+ public:
+  static constexpr size_t kMaxRows = 256;  // rows of one pass
+
+  virtual ~Backend() = default;
+
+  // logits (rows that want them, vocab_size), in the order of the rows, of which there are at most
+  // kMaxRows.  Tokens and positions must be valid.  Throws std::bad_alloc; nothing is computed then.
+  void run(std::span<const Row> rows, float* logits, const Observer& observer = {}) {
+    begin(rows, logits);
+    proceed(ThreadPool::kNever, observer);
+  }
+
+  // The same in pieces: begin, then proceed until it says that the pass is over, none begun after the deadline.
+  // Rows and logits stay until the end.
+  virtual void begin(std::span<const Row> rows, float* logits) = 0;
+  virtual bool proceed(ThreadPool::Clock::time_point deadline, const Observer& observer = {}) = 0;
+
+  // Where the blocks of keys and values must lie, and how one becomes the copy of another.
+  virtual const Allocator& block_memory() const = 0;
+  virtual void copy_block(std::byte* to, const std::byte* from, size_t bytes) const = 0;
+};
+
+}  // namespace tinyzh

@@ -1,2 +1,0 @@
-// The launches and their kernels, compiled for the emulated GPU.
-#include "cuda/launch.cu"

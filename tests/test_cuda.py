@@ -1,0 +1,109 @@
+"""device="cuda" tells what the CPU tells, bit for bit; run where it is built in, a GPU or the emulated one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import checkpoints
+import numpy as np
+import pytest
+from checkpoints import Shape
+from tinyzh import BackendError, Model, _core
+
+pytestmark = pytest.mark.skipif(
+    "cuda" not in _core.devices(), reason="built without CUDA: TINYZH_CUDA=ON or emulated"
+)
+
+SHAPE = Shape(48, 43, 2, 4, 2, 60, 96, tied=False)
+IDS = [1, 5, 59, 33, 7, 7, 20, 41, 3, 9, 11, 12, 50, 31, 2, 8, 19, 27]
+
+
+@pytest.fixture(scope="module")
+def data() -> bytes:
+    return checkpoints.v0(SHAPE, checkpoints.random_tensors(SHAPE, seed=4))
+
+
+@pytest.fixture(params=["float32", "int8", "int4"])
+def pair(request: pytest.FixtureRequest, data: bytes) -> Iterator[tuple[Model, Model]]:
+    """The same model on the CPU and on the GPU."""
+    with (
+        Model(data, tokenizer=False, dtype=request.param) as cpu,
+        Model(data, tokenizer=False, dtype=request.param, device="cuda") as gpu,
+    ):
+        assert (cpu.device, gpu.device) == ("cpu", "cuda")
+        assert cpu.kv_dtype == gpu.kv_dtype
+        yield cpu, gpu
+
+
+def test_logits_and_every_intermediate(pair: tuple[Model, Model]) -> None:
+    cpu, gpu = pair
+    assert gpu.logits(IDS).tobytes() == cpu.logits(IDS).tobytes()
+    here, there = cpu.trace(IDS), gpu.trace(IDS)
+    assert list(here) == list(there)
+    for name in here:
+        assert here[name].tobytes() == there[name].tobytes(), name
+
+
+def test_one_seed_tells_one_story(pair: tuple[Model, Model]) -> None:
+    cpu, gpu = pair
+    for seed, temperature in ((1, 0.9), (2, 1.3), (3, 0.0)):
+        told = []
+        for model in (cpu, gpu):
+            story = model.generate([1, 5, 9], seed=seed, temperature=temperature, max_new_tokens=40)
+            story.wait()
+            told.append((story.token_ids, story.stats.logits_hash))
+        assert told[0] == told[1]
+        assert told[0][0]
+
+
+def test_many_at_once_are_what_each_is_alone(pair: tuple[Model, Model]) -> None:
+    cpu, gpu = pair
+    prompts = [[1, 5, 9], [1, 5, 9, 20, 21, 22], [1], [1, 5, 9, 20, 40]]
+    many = [story.token_ids for story in gpu.generate_many(prompts, seed=5, max_new_tokens=30)]
+    alone = [story.token_ids for story in cpu.generate_many(prompts, seed=5, max_new_tokens=30)]
+    assert many == alone
+
+
+def test_common_beginnings_and_pages_that_are_copied(pair: tuple[Model, Model]) -> None:
+    """A second text that leaves the first one in the middle of a page gets a copy of it."""
+    cpu, gpu = pair
+    for model in (cpu, gpu):
+        model.generate([*IDS, 44, 45], temperature=0, max_new_tokens=4).wait()
+    other = [*IDS, 44, 46]
+    stories = [model.generate(other, temperature=0, max_new_tokens=12) for model in (cpu, gpu)]
+    for story in stories:
+        story.wait()
+    assert stories[0].token_ids == stories[1].token_ids
+    assert gpu.stats().reused_tokens == cpu.stats().reused_tokens > 16
+
+
+def test_scores_and_the_context_shifts(pair: tuple[Model, Model]) -> None:
+    cpu, gpu = pair
+    long = [
+        model.generate([1, 5], seed=1, overflow="shift", max_new_tokens=150, min_new_tokens=150)
+        for model in (cpu, gpu)
+    ]
+    for story in long:
+        story.wait()
+    assert long[0].token_ids == long[1].token_ids
+    assert len(long[0].token_ids) == 150
+
+
+def test_the_builtin_model() -> None:
+    """int8 in groups of the file, which straddle rows."""
+    with Model() as cpu, Model(device="cuda") as gpu:
+        told = [m.generate("从前", seed=1, max_new_tokens=3).read() for m in (cpu, gpu)]
+        assert told[0] == told[1]
+        assert told[0]
+
+
+def test_what_it_does_not_have(data: bytes) -> None:
+    with pytest.raises(BackendError, match=r"kv_dtype is int8, .* float32 or float16"):
+        Model(data, tokenizer=False, device="cuda", kv_dtype="int8")
+
+
+def test_arrays_on_the_device(data: bytes) -> None:
+    with Model(data, tokenizer=False) as cpu:
+        with Model.from_arrays(cpu.config, cpu.weights, device="cuda") as gpu:
+            assert np.array_equal(gpu.logits(IDS), cpu.logits(IDS))
+            assert (gpu.weights["layers.0.wq"] == cpu.weights["layers.0.wq"]).all()
