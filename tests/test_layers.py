@@ -16,7 +16,7 @@ ORDER = ["base", "io", "kernels", "quant", "model", "cuda", "sample", "text", "e
 ORDER += ["capi", "bindings"]
 
 POSIX_HEADERS = re.compile(
-    r"(unistd|fcntl|sched|pthread|dirent|dlfcn|poll|signal|termios)\.h|(sys|netinet|arpa)/\w+\.h"
+    r"(unistd|fcntl|sched|pthread|dirent|dlfcn|poll|signal|termios|ucontext)\.h|(sys|netinet|arpa)/\w+\.h"
 )
 # Names that only POSIX has, however they are called; and names that C++ code may have for itself,
 # which are the system's when they begin with ::.

@@ -9,6 +9,11 @@
 namespace tinyzh::cuda {
 namespace {
 
+Allocator device_memory() {
+  return {[](void*, size_t size, size_t) { return allocate(size); }, [](void*, void* memory, size_t) { release(memory); },
+          nullptr};
+}
+
 unsigned u(size_t n) { return static_cast<unsigned>(n); }
 
 }  // namespace

@@ -24,17 +24,18 @@ void move(Stream stream, void* to, const void* from, size_t bytes, cudaMemcpyKin
 
 std::string problem() {
   int count = 0;
-  if (const cudaError_t code = cudaGetDeviceCount(&count); code != cudaSuccess) return cudaGetErrorString(code);
+  const cudaError_t code = cudaGetDeviceCount(&count);
+  if (code == cudaErrorInsufficientDriver)
+    return concat("NVIDIA's driver is not installed, or too old for CUDA ", CUDART_VERSION / 1000, ".", CUDART_VERSION % 1000 / 10);
+  if (code != cudaSuccess) return cudaGetErrorString(code);
   return count > 0 ? "" : "there is no GPU";
 }
 
-Allocator device_memory() {
-  return {[](void*, size_t size, size_t) -> void* {
-            void* memory = nullptr;
-            return cudaMalloc(&memory, size) == cudaSuccess ? memory : nullptr;
-          },
-          [](void*, void* memory, size_t) { cudaFree(memory); }, nullptr};
+void* allocate(size_t bytes) {
+  void* memory = nullptr;
+  return cudaMalloc(&memory, bytes) == cudaSuccess ? memory : nullptr;
 }
+void release(void* memory) { cudaFree(memory); }
 
 void upload(Stream stream, void* to, const void* from, size_t bytes) {
   move(stream, to, from, bytes, cudaMemcpyHostToDevice, true);
@@ -51,12 +52,14 @@ void copy(Stream stream, void* to, const void* from, size_t bytes) {
 #else
 
 #include <cstring>
+#include <new>
 
 namespace tinyzh::cuda {
 
 std::string problem() { return {}; }
 
-Allocator device_memory() { return Allocator::system(); }
+void* allocate(size_t bytes) { return ::operator new(bytes, std::align_val_t{64}, std::nothrow); }
+void release(void* memory) { ::operator delete(memory, std::align_val_t{64}); }
 
 void upload(Stream, void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }
 void download(Stream, void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }

@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <string>
 
-#include "base/allocator.h"
 #include "cuda/launch.h"
 
 namespace tinyzh::cuda {
@@ -12,7 +11,9 @@ namespace tinyzh::cuda {
 // What hinders: no driver, no GPU; empty when there is a device to compute on.
 std::string problem();
 
-Allocator device_memory();  // of the device; only kernels and the functions below may touch it
+// Of the device: only kernels and the functions below may touch it.
+void* allocate(size_t bytes);  // null: there is no more
+void release(void* memory);
 
 // Each begins after what was put into the stream before.  upload and download are over when they return.
 void upload(Stream stream, void* to, const void* from, size_t bytes);

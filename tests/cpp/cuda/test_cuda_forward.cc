@@ -46,8 +46,9 @@ TEST_CASE("cuda forward: every type of weights and cache, prompt and tokens, in 
   for (const Variant& variant : all) {
     CAPTURE(variant.name);
     for (KvType type : {KvType::float32, KvType::float16}) {
+      if (type == KvType::float16 && &variant != &all.front() && &variant != &all.back()) continue;
       const auto model = std::make_shared<Model>(variant.bytes(), ModelOptions{variant.dtype, 1, "scalar", type});
-      const std::vector<int32_t> first = random_tokens(variant.config, 37, 1), second = random_tokens(variant.config, 5, 2);
+      const std::vector<int32_t> first = random_tokens(variant.config, 23, 1), second = random_tokens(variant.config, 3, 2);
       const std::vector<float> expected_first = logits_of(*model, first, 16), expected_second = logits_of(*model, second, 16);
       const size_t V = static_cast<size_t>(variant.config.vocab_size);
       cuda::emulation::set_schedule({seed % 3 == 0 ? cuda::emulation::Order::reverse : cuda::emulation::Order::random, seed});
@@ -56,15 +57,15 @@ TEST_CASE("cuda forward: every type of weights and cache, prompt and tokens, in 
       KvCache a(model->kv_layout(), forward.block_memory()), b(model->kv_layout(), forward.block_memory());
       a.reserve(first.size());
       b.reserve(second.size());
-      std::vector<float> logits(32 * V);
-      forward.run(rows_of(first, 0, 32, a), logits.data());
-      CHECK(same(logits, std::span<const float>(expected_first).first(32 * V)));
+      std::vector<float> logits(20 * V);
+      forward.run(rows_of(first, 0, 20, a), logits.data());
+      CHECK(same(logits, std::span<const float>(expected_first).first(20 * V)));
       for (size_t i = 0; i < second.size(); ++i) {
-        std::vector<Row> both = rows_of(first, 32 + i, 33 + i, a);
+        std::vector<Row> both = rows_of(first, 20 + i, 21 + i, a);
         both.push_back(rows_of(second, i, i + 1, b)[0]);
         logits.resize(2 * V);
         forward.run(both, logits.data());
-        CHECK(same(std::span<const float>(logits).first(V), std::span<const float>(expected_first).subspan((32 + i) * V, V)));
+        CHECK(same(std::span<const float>(logits).first(V), std::span<const float>(expected_first).subspan((20 + i) * V, V)));
         CHECK(same(std::span<const float>(logits).last(V), std::span<const float>(expected_second).subspan(i * V, V)));
       }
       cuda::emulation::set_schedule({});
