@@ -140,12 +140,6 @@ std::optional<DType> dtype_of(const std::string& name) {
   fail(Code::invalid_argument, "dtype is '", name, "': expected auto, float32, int8 or int4");
 }
 
-Device device_of(const std::string& name) {
-  for (Device device : built_devices())
-    if (device_name(device) == name) return device;
-  fail(Code::backend, "device is '", name, "', which this build does not have");
-}
-
 std::optional<KvType> kv_type_of(const std::string& name) {
   if (name == "auto") return std::nullopt;
   for (KvType type : {KvType::float32, KvType::float16, KvType::int8})

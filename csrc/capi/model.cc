@@ -1,5 +1,6 @@
 #include "base/numerics.h"
 #include "capi/handles.h"
+#include "engine/backends.h"
 
 #ifndef TINYZH_VERSION
 #define TINYZH_VERSION "unknown"
@@ -14,6 +15,7 @@ ModelOptions options_of(const tinyzh_model_options* given) {
   ModelOptions options;
   options.threads = o.threads;
   if (o.isa) options.isa = o.isa;
+  if (o.device) options.device = device_of(o.device);
   if (o.allocator) {
     require(o.allocator->allocate && o.allocator->release, "a function of allocator");
     options.allocator = {o.allocator->allocate, o.allocator->release, o.allocator->user};

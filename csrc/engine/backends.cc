@@ -1,5 +1,7 @@
 #include "engine/backends.h"
 
+#include <string>
+
 #include "base/error.h"
 #include "model/forward.h"
 
@@ -15,6 +17,15 @@ std::vector<Device> built_devices() {
 #else
   return {Device::cpu};
 #endif
+}
+
+Device device_of(std::string_view name) {
+  std::string names;
+  for (Device device : built_devices()) {
+    if (device_name(device) == name) return device;
+    names += concat(names.empty() ? "" : " or ", device_name(device));
+  }
+  fail(Code::backend, "device is '", name, "': this build has ", names);
 }
 
 std::unique_ptr<Backend> make_backend(Model& model) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "model/backend.h"
@@ -13,5 +14,8 @@ namespace tinyzh {
 std::unique_ptr<Backend> make_backend(Model& model);
 
 std::vector<Device> built_devices();
+
+// The device of this name.  Throws Error(Code::backend): unknown, or not built in.
+Device device_of(std::string_view name);
 
 }  // namespace tinyzh

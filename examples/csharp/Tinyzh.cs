@@ -36,7 +36,7 @@ public static class Native {
   const string Library = "tinyzh";
 
   [StructLayout(LayoutKind.Sequential)] public struct tinyzh_model_options {
-    public UIntPtr struct_size; public int weights, cache, threads; public IntPtr isa, allocator;
+    public UIntPtr struct_size; public int weights, cache, threads; public IntPtr isa, allocator, device;
   }
   [StructLayout(LayoutKind.Sequential)] public struct tinyzh_model_info {
     public int dim, hidden_dim, n_layers, n_heads, n_kv_heads, vocab_size, context;

@@ -24,6 +24,7 @@ typedef struct {
   int32_t weights, cache, threads;
   const char* isa;
   const tinyzh_allocator* allocator;
+  const char* device;
 } tinyzh_model_options;
 typedef struct {
   int32_t dim, hidden_dim, n_layers, n_heads, n_kv_heads, vocab_size, context;
@@ -159,7 +160,7 @@ local tinyzh = { version = ffi.string(C.tinyzh_version()) }
 local Model = {}
 Model.__index = Model
 
--- options: weights and cache ("float32", "int8" ...), threads, isa.
+-- options: weights and cache ("float32", "int8" ...), threads, isa, device.
 function tinyzh.model(path, options)
   local o = fill(C.tinyzh_model_options_default(), options, { weights = true, cache = true })
   for _, name in ipairs { "weights", "cache" } do

@@ -13,6 +13,7 @@ int main(void) {
   FIELD(tinyzh_model_options, threads);
   FIELD(tinyzh_model_options, isa);
   FIELD(tinyzh_model_options, allocator);
+  FIELD(tinyzh_model_options, device);
   SIZE(tinyzh_model_info);
   FIELD(tinyzh_model_info, vocab_size);
   FIELD(tinyzh_model_info, context);

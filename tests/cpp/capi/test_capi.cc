@@ -374,6 +374,13 @@ TEST_CASE("capi: what is wrong is said, and nothing happens") {
   options = tinyzh_model_options_default();
   options.isa = "abacus";
   CHECK(tinyzh_model_open_memory(checkpoint().data(), checkpoint().size(), &options, &model, &error) == TINYZH_BACKEND);
+  options = tinyzh_model_options_default();
+  options.device = "abacus";
+  CHECK(tinyzh_model_open_memory(checkpoint().data(), checkpoint().size(), &options, &model, &error) == TINYZH_BACKEND);
+  CHECK(std::string(error.message).find("device is 'abacus': this build has cpu") == 0);
+  options.device = "cpu";
+  CHECK(tinyzh_model_open_memory(checkpoint().data(), checkpoint().size(), &options, &model, &error) == TINYZH_OK);
+  tinyzh_model_close(model);
   tinyzh_tokenizer* tokenizer;
   CHECK(tinyzh_tokenizer_open_memory("x", 1, 0, &tokenizer, &error) == TINYZH_TOKENIZER);
   CHECK(tinyzh_model_open(std::string(5000, 'a').c_str(), nullptr, &model, &error) == TINYZH_FILE);
