@@ -243,10 +243,20 @@ def test_ctrl_c_ends_it_at_once(
     hub.repositories[NAME].stalls.add("llama2c-93MB.bin")
     command = [sys.executable, "-m", "tinyzh", "pull", NAME]
     patient = environment | {"HF_HUB_DOWNLOAD_TIMEOUT": "600"}  # it would wait for the file
-    with subprocess.Popen(command, env=patient, stdout=subprocess.PIPE) as process:
-        assert hub.stalled.wait(60)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+    with subprocess.Popen(
+        command,
+        env=patient,
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # ignored in the background
+    ) as process:
+        try:
+            assert hub.stalled.wait(60)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
     hub.repositories[NAME].stalls.clear()
     assert path_of(pulled(NAME)).read_bytes() == STORY
 
