@@ -6,13 +6,20 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import _core
 from ..atomic import replacing
 from ..errors import InvalidArgument, MissingPackage, TokenizerError
-from ..tokenizer import BinTokenizer, SentencePieceTokenizer, Tokenizer, find_tokenizer
+from ..tokenizer import (
+    BinTokenizer,
+    SentencePieceTokenizer,
+    Tokenizer,
+    find_tokenizer,
+    open_tokenizer,
+)
 from .found import Found, open_path
 from .pieces import Pieces
 
@@ -94,7 +101,7 @@ def convert(
     from ..model import Model
 
     pieces = None if belongs is None else Pieces.of(belongs)
-    told = lambda n, total: progress(n, total, "written")  # noqa: E731
+    told = partial(_written, progress)
     with Model(found, tokenizer=False, threads=1) as model:
         kind = DTYPES[format][0] if dtype == "auto" else dtype
         if format == "hf":
@@ -113,12 +120,14 @@ def convert(
     return done
 
 
+def _written(progress: Progress, done: int, total: int) -> None:
+    progress(done, total, "written")
+
+
 def _tokenizer(
     found: Found, path: str | os.PathLike[str] | None, done: Conversion
 ) -> Tokenizer | None:
     if path is not None:
-        from ..tokenizer import open_tokenizer
-
         return open_tokenizer(Path(path), found.config.vocab_size)
     try:
         return found.tokenizer()
@@ -140,7 +149,7 @@ def _write_file(
     if format == "tz":
         _core.convert_to_tz(found.load(), os.fspath(target), dtype, progress)
         return
-    told = lambda n, total: progress(n, total, "written")  # noqa: E731
+    told = partial(_written, progress)
     if _core.convert(found.load(), os.fspath(target), format, group_size, told):
         done.notes.append(
             "llama2.c's int8 program (runq) reads this file wrongly, since the rows of its "
