@@ -85,6 +85,7 @@ class Shared {
   class Cell {
    public:
     Cell(emulation::Cells& cells, size_t index) : cells_(cells), index_(index) {}
+    Cell(const Cell&) = default;
     operator T() const {
       emulation::touch_read(cells_, index_);
       T value;
