@@ -102,9 +102,10 @@ class Block {
   std::unique_ptr<std::byte[]> stacks_;
   std::list<Cells> shared_;
   ucontext_t scheduler_;
-  void* scheduler_sanitizer_ = nullptr;
-  const void* scheduler_stack_ = nullptr;
-  size_t scheduler_stack_size_ = 0;
+  // What the sanitizers want to know again.
+  [[maybe_unused]] void* scheduler_sanitizer_ = nullptr;
+  [[maybe_unused]] const void* scheduler_stack_ = nullptr;
+  [[maybe_unused]] size_t scheduler_stack_size_ = 0;
   size_t current_ = 0;
   int barriers_ = 0;
   std::exception_ptr thrown_;
