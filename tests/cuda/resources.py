@@ -45,7 +45,9 @@ def resources() -> dict[str, str]:
     found = {}
     for part in text.split("Compiling entry function")[1:]:
         symbol, architecture = re.findall(r"'(\S+)' for 'sm_(\d+)'", part)[0]
-        kernel = re.findall(r"4cuda\d+([a-z_][a-z_0-9]*)_kernel", symbol)[0]
+        # _kernel, and of a template of float or uint16_t (fp16) also IfE or ItE.
+        kernel, of = re.findall(r"4cuda\d+([a-z_][a-z_0-9]*)_kernel(?:I([ft])E)?", symbol)[0]
+        kernel += {"f": " fp32", "t": " fp16"}.get(of, "")
         stores, loads = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", part)[0]
         registers = re.findall(r"Used (\d+) registers", part)[0]
         shared = (re.findall(r"(\d+) bytes smem", part) or ["0"])[0]
