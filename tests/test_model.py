@@ -250,6 +250,8 @@ FOREIGN = {
 
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_other_files(tmp_path: Path, kind: str) -> None:
+    if kind == "gguf":
+        pytest.importorskip("gguf", reason="reads GGUF; pip install 'tinyzh[gguf]'")
     data, words = FOREIGN[kind]
     path = checkpoints.save(tmp_path / "model.bin", data)
     with pytest.raises(CheckpointError) as raised:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,8 @@ def test_nothing_else_imports_it() -> None:
     code = "import sys, tinyzh.cli, tinyzh.hub; print('huggingface_hub' in sys.modules)"
     package = Path(tinyzh.__file__).parents[1]
     told = subprocess.run(
-        [sys.executable, "-c", code], env={"PYTHONPATH": str(package)}, capture_output=True
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(package)},
+        capture_output=True,
     )
     assert told.stdout == b"False\n", told.stderr

@@ -13,6 +13,8 @@ from tinyzh.tokenizer import BinTokenizer, SentencePieceTokenizer
 from tinyzh.train.corpus import CorpusOptions, build_corpus, read_corpus
 from tinyzh.train.tokenizer import TokenizerReport, train_tokenizer
 
+pytest.importorskip("google.protobuf", reason="reads models; pip install 'tinyzh[train]'")
+
 PLAIN = CorpusOptions(near_duplicates=0, processes=1, plot=False, min_chars=1, valid=0)
 
 
