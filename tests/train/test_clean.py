@@ -11,7 +11,8 @@ from tinyzh.train.clean import chinese_share, clean, comparison_key, full_width
     [
         ("e\u0301", "é"),  # NFC
         ("从前\r\n有一天\r后来\u2028再\x85见", "从前\n有一天\n后来\n再\n见"),
-        ("  　从前\t有\u00a0 一天　 \n\n\n 后来 ", "从前 有 一天\n后来"),
+        ("  　从前\t有\u00a0 一天　 \n\n \n\n 后来 ", "从前 有 一天\n\n后来"),
+        ("\n\n从前\r\n\r\n有一天\n后来\n\n", "从前\n\n有一天\n后来"),
         ("\ufeff从\u200b前\x00\x07有\x7f一\u00ad天\ue000", "从前有一天"),
         ("从前，“好”！…—3.5 a", "从前，“好”！…—3.5 a"),  # nothing to clean
         ("\ud800从前", "从前"),  # a lone surrogate has no UTF-8

@@ -106,6 +106,18 @@ def test_repeated_stories_are_in_the_training_half_alone(tmp_path: Path) -> None
     assert len(train) == 3 * len(set(train)) == 3 * (50 - len(valid))
 
 
+def test_repeated_stories_are_varied(tmp_path: Path) -> None:
+    """Other names and full-width punctuation in some, and what was read in the others."""
+    story = '从前，有一个小女孩名叫莉莉. 莉莉说:"你好!" 莉莉笑了。'
+    path = write(tmp_path / "a.json", [story])
+    build(tmp_path / "c", path, repeat=40, vary=0.5, valid=0)
+    train, _ = halves(tmp_path / "c")
+    varied = [text for text in train if text != story]
+    assert 10 < len(varied) < 30
+    assert len(set(varied)) > 5
+    assert all("莉莉" not in text and "”" in text and "." not in text for text in varied)
+
+
 def test_near_duplicates_are_left_out(tmp_path: Path) -> None:
     pytest.importorskip("rensa", reason="finds near duplicates; pip install 'tinyzh[train]'")
     story = "".join(random.Random(1).choices("猫狗鸟鱼花草树山水云", k=200))

@@ -63,16 +63,16 @@ def test_choices_variables_and_paragraphs() -> None:
     assert tell_all("## 题\n{甲|乙|}丙") == {"甲丙", "乙丙", "丙"}
     assert tell_all("## 题\n<女孩1>和<女孩1>，<女孩2>") == {"莉莉和莉莉，小美", "小美和小美，莉莉"}
     assert tell_all("## 题\n\n甲\n乙\n\n? 丙\n丁\n\n? 戊\n") == {
-        "甲乙\n丙丁\n戊",
-        "甲乙\n丁\n戊",
-        "甲乙\n丙丁",
-        "甲乙\n丁",
+        "甲乙\n\n丙丁\n\n戊",
+        "甲乙\n\n丁\n\n戊",
+        "甲乙\n\n丙丁",
+        "甲乙\n\n丁",
     }
 
 
 def test_a_group_is_one_position_and_a_blank_line_ends_it() -> None:
     assert tell_all("## 题\n+ 甲\n+ 乙\n丙\n+ 丁\n+ 戊") == {"甲丙丁", "甲丙戊", "乙丙丁", "乙丙戊"}
-    assert tell_all("## 题\n+ 甲\n\n+ 乙") == {"甲\n乙"}
+    assert tell_all("## 题\n+ 甲\n\n+ 乙") == {"甲\n\n乙"}
 
 
 def test_words_written_out_or_already_told_are_not_drawn() -> None:

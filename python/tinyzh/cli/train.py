@@ -89,13 +89,13 @@ def _corpus_arguments(parser: argparse.ArgumentParser) -> None:
         help=both("times each story of the inputs is used; default 1", "每个输入故事重复的次数"),
     )
     parser.add_argument(
-        "--exchange-names",
+        "--vary",
         type=float,
         default=0.0,
         metavar="X",
         help=both(
-            "share of these repetitions in which the heroes have other names; default 0",
-            "重复时更换人物名字的比例，默认 0",
+            "share of these repetitions with other names and full-width punctuation; default 0",
+            "重复时更换人物名字并改用全角标点的比例，默认 0",
         ),
     )
     parser.add_argument(
@@ -158,7 +158,7 @@ def _corpus(args: argparse.Namespace, terminal: Terminal) -> None:
         near_duplicates=args.near_duplicates,
         valid=args.valid,
         repeat=args.repeat,
-        exchange_names=args.exchange_names,
+        vary=args.vary,
         layout=args.layout,
         encoding=args.encoding,
     )

@@ -12,6 +12,7 @@ WIDE = "，。！？：；（）“”‘’、…—《》·"
 
 _LINE_ENDS = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 _SPACES = re.compile(r"[^\S\n]+")  # every kind of space but the line break
+_EMPTY_LINES = re.compile("\n{3,}")
 _UNUSUAL = re.compile(rf"[^\n -~{HANZI}{WIDE}]")
 _NOT_TEXT = {"Cc", "Cf", "Cs", "Co", "Cn"}  # control, format, surrogate, private, unassigned
 _NO_LETTERS = re.compile(r"[\W_]+")
@@ -21,15 +22,15 @@ def clean(text: str, *, widen: bool = False) -> str:
     """One story as it goes into the corpus.
 
     The text becomes NFC; control and invisible characters go; every line end becomes one line
-    break, every run of spaces one space; lines lose their spaces at both ends, and empty lines
-    go. With ``widen``, punctuation is treated as :func:`full_width` does.
+    break, every run of spaces one space; lines lose their spaces at both ends, and of several
+    empty lines one stays. With ``widen``, punctuation is treated as :func:`full_width` does.
     """
     text = unicodedata.normalize("NFC", _LINE_ENDS.sub("\n", text))
     for char in set(_UNUSUAL.findall(text)):
         if unicodedata.category(char) in _NOT_TEXT and not char.isspace():
             text = text.replace(char, "")
     lines = (line.strip() for line in _SPACES.sub(" ", text).split("\n"))
-    text = "\n".join(line for line in lines if line)
+    text = _EMPTY_LINES.sub("\n\n", "\n".join(lines)).strip("\n")
     return full_width(text) if widen else text
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from ..atomic import replacing
 from ..errors import FileMissing, InvalidArgument
 from . import stories
-from .clean import chinese_share, clean, comparison_key
+from .clean import chinese_share, clean, comparison_key, full_width
 from .duplicates import near_duplicates
 from .extra import track
 from .names import exchange_names
@@ -50,7 +50,8 @@ class CorpusOptions:
         valid_templates: the share of the built-in templates that is kept for validation.
         repeat: how often the training split has each story of the inputs, to give a few real
             ones some weight beside many drawn ones.
-        exchange_names: the share of these repetitions in which the heroes have other names.
+        vary: the share of these repetitions in which the heroes have other names and punctuation
+            is full-width; the others are as they were read.
         layout: how .txt files hold stories: lines, blocks (between blank lines), file, or auto.
         fields: names that the text may have in .json and .jsonl; the first one found is taken.
         encoding: of all inputs.
@@ -66,7 +67,7 @@ class CorpusOptions:
     valid: float = 0.01
     valid_templates: float = 0.05
     repeat: int = 1
-    exchange_names: float = 0.0
+    vary: float = 0.0
     layout: Layout = "auto"
     fields: tuple[str, ...] = FIELDS
     encoding: str = "utf-8-sig"
@@ -74,7 +75,7 @@ class CorpusOptions:
     plot: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("chinese", "near_duplicates", "valid", "valid_templates", "exchange_names"):
+        for name in ("chinese", "near_duplicates", "valid", "valid_templates", "vary"):
             if not 0 <= (value := getattr(self, name)) <= 1:
                 raise InvalidArgument(f"{name} is {value}: expected a share from 0 to 1")
         for name, least in (("min_chars", 1), ("max_chars", self.min_chars), ("repeat", 1)):
@@ -263,11 +264,11 @@ def _read(
 
 
 def _repeated(texts: Sequence[str], seed: int, options: CorpusOptions) -> list[str]:
-    """The stories, as often as they are wanted, some of them with other names."""
-    rng = random.Random(f"{seed}/names")
+    """The stories, as often as they are wanted, some of them varied."""
+    rng = random.Random(f"{seed}/vary")
     slots = stories.load_slots(stories.FOLDER / "slots.txt")
     return [
-        exchange_names(text, slots, rng) if rng.random() < options.exchange_names else text
+        full_width(exchange_names(text, slots, rng)) if rng.random() < options.vary else text
         for _ in range(options.repeat)
         for text in texts
     ]

@@ -26,7 +26,7 @@ __all__ = ["train_builtin", "train_model"]
 
 STORIES = 100_000  # drawn for the built-in model
 REPEAT = 24  # times that the built-in model reads a real story where it reads a drawn one once
-EXCHANGED = 0.75  # share of these times in which its heroes have other names
+VARIED = 0.75  # share of these times in which its heroes have other names
 
 
 def train_model(
@@ -118,9 +118,7 @@ def train_builtin(
             f"{out}: is not empty: --resume goes on with what is there, or give another folder"
         )
     if not (corpus / "report.json").exists():
-        options = CorpusOptions(
-            full_width=True, chinese=0.8, valid=0.0, repeat=repeat, exchange_names=EXCHANGED
-        )
+        options = CorpusOptions(chinese=0.8, valid=0.0, repeat=repeat, vary=VARIED)
         report(str(build_corpus(real, corpus, builtin=stories, seed=seed, options=options)))
     if not (tokenizer / "tokenizer.bin").exists():
         size = run.model.vocab_size

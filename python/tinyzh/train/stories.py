@@ -184,7 +184,7 @@ def kind(word: str, category: str) -> str:
 
 
 def draw(template: Template, slots: Slots, rng: random.Random) -> str:
-    """Draw one story: its paragraphs, joined by newlines.
+    """Draw one story: its paragraphs, with an empty line between them.
 
     Different variables get different words, and a word that the template itself writes out
     is not drawn either, so that two actors are never taken for one: neither 小兔子 where the
@@ -217,7 +217,7 @@ def draw(template: Template, slots: Slots, rng: random.Random) -> str:
                 told += [part if isinstance(part, str) else word(part) for part in text]
         if told:
             paragraphs.append("".join(told))
-    return "\n".join(paragraphs)
+    return "\n\n".join(paragraphs)
 
 
 def tell_round(
