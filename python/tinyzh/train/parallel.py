@@ -6,9 +6,12 @@ import itertools
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing.pool import AsyncResult, Pool
 from typing import TypeVar
+
+from .errors import TrainingError
 
 __all__ = ["ordered_map"]
 
@@ -26,26 +29,38 @@ def ordered_map(
 
     One process means this one. The function and what it takes and gives must be picklable, and
     a script that comes here needs ``if __name__ == "__main__":``.
+
+    Raises:
+        TrainingError: a process ended before its work was done.
     """
     if processes <= 1:
         yield map(function, items)
         return
     # spawn: threads of the engine or of PyTorch do not survive a fork
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, mp_context=spawn)
+    try:
         yield _ordered(pool, function, iter(items), processes * (1 + ahead))
+    except BrokenProcessPool:
+        raise TrainingError(
+            "a process that was started for a part of the work ended at once: a script must do "
+            'its work below `if __name__ == "__main__":`, or ask for one process; else memory '
+            "may be short"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _ordered(
-    pool: Pool, function: Callable[[Item], Result], items: Iterator[Item], ahead: int
+    pool: ProcessPoolExecutor, function: Callable[[Item], Result], items: Iterator[Item], ahead: int
 ) -> Iterator[Result]:
-    def submit(count: int) -> None:
-        waiting.extend(
-            pool.apply_async(function, (item,)) for item in itertools.islice(items, count)
-        )
+    waiting: deque[Future[Result]] = deque()
 
-    waiting: deque[AsyncResult[Result]] = deque()
+    def submit(count: int) -> None:
+        waiting.extend(pool.submit(function, item) for item in itertools.islice(items, count))
+
     submit(ahead)
     while waiting:
-        result = waiting.popleft().get()
+        result = waiting.popleft().result()
         submit(1)
         yield result
