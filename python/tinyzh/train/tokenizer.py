@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["TokenizerReport", "find_trained", "train_tokenizer"]
 
 RESERVED = 3 + 256  # <unk>, <s>, </s> and the bytes
-MOST_CHARACTERS = 0.7  # of the room; the rest is for pieces of several characters
+MOST_CHARACTERS = 0.8  # of the room; the rest is for pieces of several characters
 COVERAGE = 0.9995  # what is rarer becomes bytes, where there is not room for all
 LONGEST_STORY = 1 << 22  # bytes; SentencePiece would leave out everything above 4,192
 COUNTED = 20_000  # stories whose tokens are counted for the report
