@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["TokenizerReport", "find_trained", "train_tokenizer"]
 
 RESERVED = 3 + 256  # <unk>, <s>, </s> and the bytes
+SMALLEST = RESERVED + 2  # with ▁, which SentencePiece adds by itself, and one character
 MOST_CHARACTERS = 0.8  # of the room; the rest is for pieces of several characters
 COVERAGE = 0.9995  # what is rarer becomes bytes, where there is not room for all
 LONGEST_STORY = 1 << 22  # bytes; SentencePiece would leave out everything above 4,192
@@ -98,10 +99,10 @@ def train_tokenizer(
         InvalidArgument: no room for any character.
         FileMissing: there is no corpus.
     """
-    if not RESERVED < vocab_size <= 1 << 16:
+    if not SMALLEST <= vocab_size <= 1 << 16:
         raise InvalidArgument(
-            f"vocab_size is {vocab_size}: expected {RESERVED + 1} to {1 << 16} "
-            f"({RESERVED} go to <unk>, <s>, </s> and the bytes)"
+            f"vocab_size is {vocab_size}: expected {SMALLEST} to {1 << 16} "
+            f"({SMALLEST - 1} go to <unk>, <s>, </s>, the bytes and the space)"
         )
     read = track(read_corpus(corpus), "reading", unit="stories", show=progress)
     texts = [text.replace("\n", "") for text in _sample(read, sample, seed)]
@@ -110,8 +111,8 @@ def train_tokenizer(
     counts = Counter[str]()
     for text in texts:
         counts.update(text)
-    counts.pop(" ", None)  # a space is ▁, which SentencePiece adds by itself
-    kept = _keep(counts, vocab_size - RESERVED - 1)
+    counts.pop(" ", None)  # a space is ▁
+    kept = _keep(counts, vocab_size - SMALLEST + 1)
     model = _train(texts, set(kept), vocab_size)
 
     out = Path(out)
