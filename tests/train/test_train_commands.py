@@ -24,8 +24,13 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"    {step}" in out
         code, page, _ = call(capsys, "train", step, "--help")
         assert code == 0
+        assert page.startswith(f"usage / 用法: tinyzh train {step} [-h]")
+        assert page.count("用法") == 1
         assert "--" in page
         assert "文件" in page  # both languages
+        code, _, err = call(capsys, "train", step, "--nonsense")
+        assert code == 2
+        assert f"(tinyzh train {step} --help shows what is possible)" in err
 
 
 def test_no_step(capsys: pytest.CaptureFixture[str]) -> None:

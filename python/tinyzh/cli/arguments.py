@@ -41,7 +41,8 @@ class Formatter(argparse.HelpFormatter):
         groups: Iterable[Any],
         prefix: str | None = None,
     ) -> None:
-        super().add_usage(usage, actions, groups, prefix or "usage / 用法: ")
+        # An empty prefix is one too: argparse makes the names of subcommands that way.
+        super().add_usage(usage, actions, groups, "usage / 用法: " if prefix is None else prefix)
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return wrap(text, width)
