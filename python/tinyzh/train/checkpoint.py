@@ -38,8 +38,13 @@ class Checkpoint:
     def save(self, path: Path) -> None:
         """Replaces the file."""
         state = {k: v for k, v in vars(self).items() if k != "run"}
-        with replacing(path) as part:
-            torch.save({"version": _VERSION, "run": self.run.as_dict(), **state}, part)
+        with replacing(path) as part, part.open("wb") as file:
+            try:
+                torch.save({"version": _VERSION, "run": self.run.as_dict(), **state}, file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):  # what the file said, a full disk say
+                    raise error.__context__ from None
+                raise
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from ..atomic import replacing
+from ..errors import FileError
 from .extra import require
 
 __all__ = ["COLUMNS", "TABLE", "Log", "read_table"]
@@ -46,12 +49,12 @@ class Log:
 
     def add(self, row: Mapping[str, float]) -> None:
         """Appends a row to the table."""
-        with self._table.open("a", encoding="utf-8", newline="") as file:
+        with _appended(self._table) as file:
             csv.DictWriter(file, COLUMNS).writerow(_formatted(row))
 
     def tell(self, title: str, stories: Sequence[str]) -> None:
         """Appends sample stories."""
-        with (self._folder / STORIES).open("a", encoding="utf-8") as file:
+        with _appended(self._folder / STORIES) as file:
             file.write(f"## {title}\n\n")
             for story in stories:
                 file.write(f"{story}\n\n")
@@ -76,6 +79,15 @@ class Log:
             left.legend(loc="upper center")
         with replacing(self._folder / PICTURE) as part:
             figure.savefig(part, format="png", dpi=120)
+
+
+@contextmanager
+def _appended(path: Path) -> Iterator[IO[str]]:
+    try:
+        with path.open("a", encoding="utf-8", newline="") as file:
+            yield file
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def _formatted(row: Mapping[str, float]) -> dict[str, str]:

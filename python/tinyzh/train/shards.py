@@ -164,7 +164,7 @@ def _write(tokenizer: Path, job: Job) -> None:
     encoder: Tokenizer = _open(tokenizer)
     ids = [i for story in stories for i in encoder.encode(story, bos=True)]
     with replacing(path) as part:
-        np.array(ids, dtype="<u2").tofile(part)
+        part.write_bytes(np.array(ids, dtype="<u2").tobytes())
 
 
 def _begin(out: Path, made_of: dict[str, Any], rebuild: bool) -> None:
