@@ -66,6 +66,19 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     assert "near duplicates" not in shown
 
 
+def test_the_layout_of_each_file_is_reported(tmp_path: Path) -> None:
+    one, two = texts(2)
+    for name, text in (("a", f"{one}\n{two}"), ("b", f"{one}甲\n\n{two}乙"), ("c", f"{one}丙")):
+        (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
+    report = build(tmp_path / "c", *(tmp_path / f"{name}.txt" for name in "abc"))
+    layouts = {Path(name).name: layout for name, layout in report.layouts.items()}
+    assert layouts == {"a.txt": "lines", "b.txt": "blocks", "c.txt": "lines"}
+    shown = str(report)
+    assert "5 stories read from 3 files" in shown
+    assert f"{tmp_path / 'a.txt'}, {tmp_path / 'c.txt'}: one story a line" in shown
+    assert f"{tmp_path / 'b.txt'}: stories between blank lines" in shown
+
+
 def test_stories_are_cleaned(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", ["从前,有\u200b一只猫.\r\n它叫咪咪!"])
     build(tmp_path / "a", path, valid=0)
@@ -187,7 +200,7 @@ def test_the_plot(tmp_path: Path) -> None:
 def test_nothing_to_do(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="no stories: expected files"):
         build(tmp_path / "c")
-    with pytest.raises(InvalidArgument, match=r"(?s)no stories left:.*-2 shorter than"):
+    with pytest.raises(InvalidArgument, match=r"no stories left of 2 read: 2 shorter than 10 "):
         build(tmp_path / "c", write(tmp_path / "a.json", ["短", "短短"]))
     assert not (tmp_path / "c").exists()
     with pytest.raises(FileMissing, match=r"train\.jsonl\.gz: no such file; make the corpus"):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from tinyzh.errors import FileError, FileMissing, InvalidArgument
-from tinyzh.train.reading import HEAD, find_files, read_stories
+from tinyzh.train.reading import HEAD, LAYOUTS, Layout, find_files, read_stories, read_texts
 
 STORIES = ["从前有一只猫。", "有一天，下雨了。\n大家都回家。", "小鸟飞走了。"]
 LINES = [story.replace("\n", "") for story in STORIES]
@@ -44,6 +46,40 @@ def test_layout_of_text(tmp_path: Path) -> None:
         stories(path, text, layout="pages")
 
 
+PARAGRAPHS = [f"有一天，小猫{i}出门了。\n\n它走了很远。\n\n\u3000它回家了。" for i in range(30)]
+
+
+def test_paragraphs_of_a_story_stay_together(tmp_path: Path) -> None:
+    """Where some runs of blank lines are longer, those separate stories."""
+    path = tmp_path / "a.txt"
+    assert stories(path, "\n\n\n".join(PARAGRAPHS)) == PARAGRAPHS
+    assert stories(path, "\n \n\t\n\n".join(PARAGRAPHS)) == PARAGRAPHS
+    assert len(stories(path, "\n\n\n".join(PARAGRAPHS), layout="blocks")) == 90
+    # A stray one among stories of one paragraph does not make two long stories of them.
+    short = [f"小猫{i}" + "走啊走" * 30 for i in range(300)]
+    assert stories(path, "\n\n".join([*short[:150], "", *short[150:]])) == short
+
+
+def test_the_layout_that_was_found_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    told: list[Layout] = []
+    for text in ("甲\n乙", "甲\n\n乙", "甲\n\n乙\n\n\n丙"):
+        stories(path, text, tell_layout=told.append)
+    stories(path, "甲", layout="file", tell_layout=told.append)
+    stories(tmp_path / "a.json", '["甲"]', tell_layout=told.append)
+    assert told == list(LAYOUTS) == ["lines", "blocks", "gaps", "file"]
+
+
+def test_standard_input_is_read_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    for data, encoding in (("从前\n\n后来", "utf-8-sig"), ("从前\n\n后来", "gb18030")):
+        stdin = io.TextIOWrapper(io.BytesIO(data.encode(encoding)))
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert read_texts(["-"], encoding=encoding) == ["从前", "后来"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff")))
+    with pytest.raises(FileError, match=r"standard input: not utf-8 text .*with --encoding"):
+        read_texts(["-"])
+
+
 def test_a_line_across_the_head_of_a_long_file(tmp_path: Path) -> None:
     many = [f"{i:06}从前" * 3 for i in range(HEAD // 20)]
     assert sum(map(len, many)) > HEAD
@@ -67,16 +103,39 @@ def test_other_fields_and_encodings(tmp_path: Path) -> None:
         ("a.json", '{"text": "x"}', "expected a list of stories, found an object"),
         ("a.json", '["x", 3]', "story 2: expected a string or an object, found a number"),
         ("a.jsonl", '"x"\n{', r"a\.jsonl:2: not JSON"),
-        ("a.jsonl", '{"zh": "x"}', r"a\.jsonl:1: no text under text or story, only zh"),
+        ("a.jsonl", '{"zh": "x"}', r"a\.jsonl:1: no text under text or story, only zh: .*--field"),
         ("a.jsonl", "null", "found null"),
+        ("a.json", "[" * 10**5, r"a\.json: cannot be read \(lists or objects too deep"),
+        ("a.jsonl", '"x"\n' + "[" * 10**5, r"a\.jsonl:2: cannot be read \(lists or objects"),
+        ("a.json", f"[{'9' * 5000}]", r"a\.json: cannot be read \(Exceeds the limit"),
         ("a.txt.gz", None, r"a\.txt\.gz: Not a gzipped file"),
     ],
+    ids=range(10),
 )
 def test_what_is_wrong_is_named(tmp_path: Path, name: str, text: str | None, message: str) -> None:
     path = tmp_path / name
     path.write_text("x" if text is None else text, encoding="utf-8")
     with pytest.raises(FileError, match=message):
         list(read_stories(path))
+
+
+def test_a_damaged_gz_is_called_so(tmp_path: Path) -> None:
+    """Whatever comes out of it, characters or none."""
+    whole = gzip.compress("".join(map(chr, range(0x4E00, 0x6E00))).encode())
+    for at in (10, 12, 200, 4000, len(whole) - 6, len(whole) - 1):
+        path = tmp_path / f"{at}.txt.gz"
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        with pytest.raises(FileError, match=rf"{at}\.txt\.gz: (damaged \(.|CRC|Incorrect)"):
+            list(read_stories(path))
+    path.write_bytes(whole[:3000])
+    with pytest.raises(FileError, match="damaged"):
+        list(read_stories(path))
+
+
+@pytest.mark.parametrize("encoding", ["utf9", "hex"])
+def test_an_unknown_encoding(tmp_path: Path, encoding: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"encoding is '{encoding}', which Python does not"):
+        stories(tmp_path / "a.txt", "甲", encoding=encoding)
 
 
 def test_files_folders_and_globs(tmp_path: Path) -> None:
@@ -92,6 +151,13 @@ def test_files_folders_and_globs(tmp_path: Path) -> None:
     assert found("*.json", "b/2.txt", "b") == ["a.json", "b/2.txt", "b/c/1.jsonl.gz"]
     assert "out/train.jsonl.gz" in found(".")
     assert "out/train.jsonl.gz" not in found(".", leave_out=tmp_path / "out")
+    # A folder whose name means something in patterns; folders that a pattern matches.
+    for name in ("old [1]/3.txt", "old [1]/d/4.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert found("old [1]") == ["old [1]/3.txt", "old [1]/d/4.json"]
+    assert found("ol*") == found("old [1]")
+    assert found("b*") == ["b/2.txt", "b/c/1.jsonl.gz"]
     with pytest.raises(FileMissing, match=r"none\.txt: no such file"):
         found("none.txt")
     with pytest.raises(FileMissing, match=r"\*\.csv: no such file"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import sys
 from pathlib import Path
 
@@ -37,6 +39,36 @@ def test_no_step(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = call(capsys, "train")
     assert code == 2
     assert "no step given: corpus, tokenizer" in err
+    assert err.count("\n") == 1
+
+
+def test_what_would_be_ignored_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = ("corpus", tmp_path / "a.txt", "--out", tmp_path / "c")
+    (tmp_path / "a.txt").write_text("从前有一只小猫，它很喜欢唱歌。\n", encoding="utf-8")
+    code, _, err = call(capsys, "train", *corpus, "--stories", "9")
+    assert code == 2
+    assert "--stories is how many to draw with --builtin" in err
+    assert not (tmp_path / "c").exists()
+
+
+def test_how_files_are_read_is_said_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib", reason="draws the plot; pip install 'tinyzh[train]'")
+    story = "从前有一只小猫，它很喜欢唱歌。"
+    line = json.dumps({"正文": story, "text": "不是这个"}, ensure_ascii=False)
+    (tmp_path / "a.jsonl").write_bytes(line.encode("gb18030"))
+    asked = ("--near-duplicates", "0", "--valid", "0", "--encoding", "gb18030", "--field", "正文")
+    out = tmp_path / "c"
+    code, _, err = call(capsys, "train", "corpus", tmp_path / "a.jsonl", "--out", out, *asked)
+    assert code == 0, err
+    with gzip.open(out / "train.jsonl.gz", "rt", encoding="utf-8") as file:
+        assert json.loads(file.read()) == {"text": story}
+    code, _, err = call(capsys, "train", "corpus", tmp_path, "--out", out, "--encoding", "utf9")
+    assert code == 2
+    assert err.startswith("tinyzh: error: encoding is 'utf9', which Python does not know")
     assert err.count("\n") == 1
 
 

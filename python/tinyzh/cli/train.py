@@ -56,6 +56,40 @@ def _add_seed(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    """How files of stories are read."""
+    parser.add_argument(
+        "--layout",
+        choices=("auto", "lines", "blocks", "gaps", "file"),
+        default="auto",
+        help=both(
+            "of .txt: a story a line (lines), between blank lines (blocks), between two or more "
+            "(gaps), or a file; auto (default) looks",
+            ".txt 中故事的分隔方式：每行、空行、两个以上空行或整个文件；默认自动判断",
+        ),
+    )
+    parser.add_argument(
+        "--field",
+        action="append",
+        metavar="NAME",
+        help=both(
+            "that has the text in .json and .jsonl; default text, story; may be repeated",
+            ".json 与 .jsonl 中正文的字段名，可多次使用",
+        ),
+    )
+    parser.add_argument(
+        "--encoding",
+        default="utf-8-sig",
+        metavar="NAME",
+        help=both("of the files; default UTF-8", "文件的编码，默认 UTF-8"),
+    )
+
+
+def _reading(args: argparse.Namespace) -> dict[str, Any]:
+    fields = {"fields": tuple(args.field)} if args.field else {}
+    return {"layout": args.layout, "encoding": args.encoding, **fields}
+
+
 # ---- corpus -----------------------------------------------------------------------------------
 
 
@@ -77,9 +111,8 @@ def _corpus_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stories",
         type=whole_number(1, 10**8),
-        default=200_000,
         metavar="N",
-        help=both("how many to draw; default 200000", "生成的数量，默认 200000"),
+        help=both("how many --builtin draws; default 200000", "生成的数量，默认 200000"),
     )
     parser.add_argument(
         "--repeat",
@@ -134,17 +167,7 @@ def _corpus_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help=both("share of the inputs held out; default 0.01", "留作验证的比例，默认 0.01"),
     )
-    parser.add_argument(
-        "--layout",
-        choices=("auto", "lines", "blocks", "file"),
-        default="auto",
-        help=both(
-            "of .txt: a story a line, between blank lines, or a file", ".txt 中故事的分隔方式"
-        ),
-    )
-    parser.add_argument(
-        "--encoding", default="utf-8-sig", help=both("of the inputs; default UTF-8", "输入的编码")
-    )
+    _add_reading(parser)
     _add_seed(parser)
 
 
@@ -159,10 +182,11 @@ def _corpus(args: argparse.Namespace, terminal: Terminal) -> None:
         valid=args.valid,
         repeat=args.repeat,
         vary=args.vary,
-        layout=args.layout,
-        encoding=args.encoding,
+        **_reading(args),
     )
-    stories = args.stories if args.builtin else 0
+    if args.stories is not None and not args.builtin:
+        raise UsageError("--stories is how many to draw with --builtin: add that, or leave it out")
+    stories = (args.stories or 200_000) if args.builtin else 0
     report = build_corpus(args.inputs, args.out, builtin=stories, seed=args.seed, options=options)
     terminal.line(str(report))
 

@@ -2,7 +2,8 @@
 
 A corpus is a folder of ``train.jsonl.gz`` and ``valid.jsonl.gz`` (one ``{"text": …}`` a line),
 ``report.json`` and ``lengths.png``. What goes where depends on the stories themselves and the
-seed, never on their order, so that a longer corpus keeps its validation stories.
+seed, never on their order, so that a longer corpus keeps its validation stories. (All but the one
+of a corpus so small that its share is less than a story: that one may be trained on later.)
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ from ..errors import FileMissing, InvalidArgument
 from . import stories
 from .clean import chinese_share, clean, comparison_key, full_width
 from .duplicates import near_duplicates
-from .extra import track
+from .extra import counted, track
 from .names import exchange_names
 from .parallel import ordered_map
-from .reading import FIELDS, Layout, find_files, read_stories
+from .reading import FIELDS, LAYOUTS, Layout, find_files, read_stories
 
 __all__ = ["SPLITS", "CorpusOptions", "CorpusReport", "build_corpus", "read_corpus"]
 
 SPLITS = ("train", "valid")
+NAMED = 3  # files with one layout that are named in the report
 IDLE_ROUNDS = 20  # rounds of templates without a new story, after which there are no more
 
 
@@ -46,13 +48,13 @@ class CorpusOptions:
         near_duplicates: stories of the inputs whose shingles have this Jaccard similarity to an
             earlier one are left out; 0: only exact duplicates are. (Stories drawn from one
             template are similar by intent: of them, only exact duplicates are.)
-        valid: the share of the inputs' stories that is kept for validation.
+        valid: the share of the inputs' stories that is kept for validation: at least one story.
         valid_templates: the share of the built-in templates that is kept for validation.
         repeat: how often the training split has each story of the inputs, to give a few real
             ones some weight beside many drawn ones.
         vary: the share of these repetitions in which the heroes have other names and punctuation
             is full-width; the others are as they were read.
-        layout: how .txt files hold stories: lines, blocks (between blank lines), file, or auto.
+        layout: how .txt files hold stories, a key of ``reading.LAYOUTS``; auto: found by looking.
         fields: names that the text may have in .json and .jsonl; the first one found is taken.
         encoding: of all inputs.
         processes: that draw stories; None: one for each core. The corpus does not depend on it.
@@ -106,6 +108,7 @@ class CorpusReport:
     seed: int
     options: CorpusOptions
     files: int = 0
+    layouts: dict[str, str] = field(default_factory=dict)  #: of each .txt file
     read: int = 0
     empty: int = 0
     too_short: int = 0
@@ -127,17 +130,12 @@ class CorpusReport:
     def __str__(self) -> str:
         lines = [f"corpus in {self.out} ({self.seconds:.0f} s)"]
         if self.files:
-            lines.append(f"  {self.read:>11,} stories read from {self.files:,} files")
-        for name, what in (
-            ("empty", "empty"),
-            ("too_short", f"shorter than {self.options.min_chars:,} characters"),
-            ("too_long", f"longer than {self.options.max_chars:,} characters"),
-            ("not_chinese", f"less than {self.options.chinese:.0%} Chinese"),
-            ("exact_duplicates", "exact duplicates"),
-            ("near_duplicates", f"near duplicates (similarity {self.options.near_duplicates})"),
-        ):
-            if count := getattr(self, name):
-                lines.append(f"  {-count:>11,} {what}")
+            lines.append(f"  {self.read:>11,} stories read from {counted(self.files, 'file')}")
+        for layout, what in LAYOUTS.items():
+            if names := [name for name, found in self.layouts.items() if found == layout]:
+                shown = ", ".join(names[:NAMED]) + ("…" if len(names) > NAMED else "")
+                lines.append(f"{'':13} {shown}: {what}")
+        lines += [f"  {-count:>11,} {what}" for count, what in self._left_out()]
         if self.templates:
             lines.append(
                 f"  {self.drawn:>+11,} drawn from {self.templates:,} templates, "
@@ -151,6 +149,23 @@ class CorpusReport:
             for name, split in self.splits.items()
         ]
         return "\n".join(lines)
+
+    def nothing_left(self) -> str:
+        """Why there is no corpus, in one line."""
+        why = ", ".join(f"{count:,} {what}" for count, what in self._left_out())
+        return f"no stories left of {self.read:,} read" + (f": {why}" if why else "")
+
+    def _left_out(self) -> list[tuple[int, str]]:
+        options = self.options
+        every = [
+            (self.empty, "empty"),
+            (self.too_short, f"shorter than {options.min_chars:,} characters (--min-chars)"),
+            (self.too_long, f"longer than {options.max_chars:,} characters (--max-chars)"),
+            (self.not_chinese, f"less than {options.chinese:.0%} Chinese"),
+            (self.exact_duplicates, "exact duplicates"),
+            (self.near_duplicates, f"near duplicates (similarity {options.near_duplicates})"),
+        ]
+        return [(count, what) for count, what in every if count]
 
 
 def build_corpus(
@@ -187,7 +202,7 @@ def build_corpus(
     for text, half in track(drawn, "drawing", unit="stories", total=builtin, show=show):
         texts[half].append(text)
     if not any(texts.values()):
-        raise InvalidArgument(f"no stories left:\n{report}")
+        raise InvalidArgument(report.nothing_left())
 
     out.mkdir(parents=True, exist_ok=True)
     for name in SPLITS:
@@ -232,7 +247,11 @@ def _read(
         story
         for path in paths
         for story in read_stories(
-            path, layout=options.layout, fields=options.fields, encoding=options.encoding
+            path,
+            layout=options.layout,
+            fields=options.fields,
+            encoding=options.encoding,
+            tell_layout=partial(report.layouts.__setitem__, str(path)),
         )
     )
     texts, keys = [], []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from .. import extras
 
-__all__ = ["require", "track"]
+__all__ = ["counted", "require", "track"]
 
 T = TypeVar("T")
 
@@ -20,9 +21,14 @@ def require(module: str) -> Any:
 def track(
     items: Iterable[T], description: str, *, unit: str, total: int | None = None, show: bool = True
 ) -> Iterator[T]:
-    """The items, with a progress bar on standard error if ``show``."""
-    if not show:
+    """The items, with a progress bar if ``show`` and standard error is a terminal."""
+    if not show or not sys.stderr.isatty():
         yield from items
         return
     tqdm = require("tqdm").tqdm
     yield from tqdm(items, desc=description, total=total, unit=f" {unit}", dynamic_ncols=True)
+
+
+def counted(count: int, what: str) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
