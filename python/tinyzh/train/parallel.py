@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -38,7 +39,7 @@ def ordered_map(
         return
     # spawn: threads of the engine or of PyTorch do not survive a fork
     spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, mp_context=spawn)
+    pool = ProcessPoolExecutor(processes, mp_context=spawn, initializer=_end_quietly)
     try:
         yield _ordered(pool, function, iter(items), processes * (1 + ahead))
     except BrokenProcessPool:
@@ -59,8 +60,32 @@ def _ordered(
     def submit(count: int) -> None:
         waiting.extend(pool.submit(function, item) for item in itertools.islice(items, count))
 
-    submit(ahead)
+    with _ctrl_c_kept_waiting():  # the processes start here
+        submit(ahead)
     while waiting:
         result = waiting.popleft().result()
         submit(1)
         yield result
+
+
+@contextmanager
+def _ctrl_c_kept_waiting() -> Iterator[None]:
+    """Ctrl-C comes at the end of the block; processes that are started in it get none.
+
+    It goes to all processes of a terminal, and one that is just starting would print where it was.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_quietly() -> None:
+    """A process that has started ends at Ctrl-C, without a word: the first one says it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
