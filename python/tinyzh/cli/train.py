@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import TinyzhError
 from .arguments import Parser, UsageError, both, whole_number
 from .terminal import Terminal
 
@@ -33,12 +32,10 @@ def run(args: argparse.Namespace, terminal: Terminal) -> None:
     if args.step is None:
         names = ", ".join(name for name, *_ in _STEPS)
         raise UsageError(f"no step given: {names} (tinyzh train --help tells more)")
-    try:
+    from ..train.extra import missing_named
+
+    with missing_named():
         args.train_step(args, terminal)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "tinyzh":
-            raise
-        raise TinyzhError(f"{error.name} is not installed: pip install 'tinyzh[train]'") from None
 
 
 def _add_out(parser: argparse.ArgumentParser, english: str, chinese: str) -> None:
@@ -313,9 +310,6 @@ def _model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _model(args: argparse.Namespace, terminal: Terminal) -> None:
     from ..train import config
-    from ..train.extra import require
-
-    require("torch")
     from ..train.checkpoint import NAME, Checkpoint
     from ..train.pipeline import train_model
 
@@ -380,9 +374,6 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(args: argparse.Namespace, terminal: Terminal) -> None:
-    from ..train.extra import require
-
-    require("torch")
     from ..train.export import export
 
     for path in export(
@@ -471,9 +462,6 @@ def _builtin_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _builtin(args: argparse.Namespace, terminal: Terminal) -> None:
     from ..train import config
-    from ..train.extra import require
-
-    require("torch")
     from ..train.pipeline import train_builtin
 
     settings = list(args.set)

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import InvalidArgument
 from ..model import Model
+from .extra import missing_named
 from .reading import read_texts
 
 __all__ = ["Measured", "evaluate", "measure"]
@@ -90,12 +91,10 @@ def _opened(path: Path, tokenizer: Path | None, dtype: str) -> Iterator[Model]:
         with Model(path, tokenizer=tokenizer, dtype=dtype) as model:
             yield model
         return
-    from .extra import require
-
-    require("torch")
-    from .checkpoint import Checkpoint
-    from .storyteller import opened
-    from .tokenizer import find_trained
+    with missing_named():
+        from .checkpoint import Checkpoint
+        from .storyteller import opened
+        from .tokenizer import find_trained
 
     folder = path if path.is_dir() else path.parent
     with opened(Checkpoint.load(path).model(), tokenizer or find_trained(folder), dtype) as model:

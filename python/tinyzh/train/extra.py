@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from .. import extras
 
-__all__ = ["counted", "require", "track"]
+__all__ = ["counted", "missing_named", "require", "track"]
 
 T = TypeVar("T")
 
@@ -16,6 +17,18 @@ T = TypeVar("T")
 def require(module: str) -> Any:
     """Imports a package of the ``train`` extra; MissingPackage says what brings it."""
     return extras.require(module, "train")
+
+
+@contextmanager
+def missing_named() -> Iterator[None]:
+    """The same for whatever the block imports, such as parts of tinyzh.train that need PyTorch."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "tinyzh":
+            raise
+        require(error.name)
+        raise
 
 
 def track(
