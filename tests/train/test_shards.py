@@ -12,10 +12,12 @@ from tinyzh.errors import FileError, FileMissing, InvalidArgument
 from tinyzh.tokenizer import BinTokenizer
 from tinyzh.train import shards
 from tinyzh.train.corpus import CorpusOptions, build_corpus, read_corpus
-from tinyzh.train.shards import ShardReport, TokenDataset, prepare
+from tinyzh.train.dataset import TokenDataset
+from tinyzh.train.shards import ShardReport, prepare
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 TOKENIZER = DATA / "zh.bin"
+WITH_THEM = ["meta.json", "tokenizer.bin", "tokenizer.model"]
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +43,8 @@ def test_the_stories_are_in_the_shards(corpus: Path, tmp_path: Path, split: str)
     texts, data = list(read_corpus(corpus, split)), TokenDataset(tmp_path, split)
     tokenizer = BinTokenizer(TOKENIZER)
     expected = [i for text in texts for i in tokenizer.encode(text, bos=True)]
-    assert data.tokens.tolist() == expected
-    assert data.tokens.dtype == np.uint16
+    assert np.concatenate(data.shards).tolist() == expected
+    assert {shard.dtype for shard in data.shards} == {np.dtype("<u2")}
     counts = report.splits[split]
     assert len(data) == counts.tokens == len(expected)
     assert data.stories == counts.stories == len(texts) == expected.count(1)
@@ -61,8 +63,8 @@ def test_processes_make_no_difference(corpus: Path, tmp_path: Path) -> None:
 
 def test_one_shard_is_mapped(corpus: Path, tmp_path: Path) -> None:
     make(corpus, tmp_path, shard_tokens=10**6)
-    assert sorted(files(tmp_path)) == ["meta.json", "train_000.bin", "valid_000.bin"]
-    assert isinstance(TokenDataset(tmp_path).tokens, np.memmap)
+    assert sorted(files(tmp_path)) == [*WITH_THEM, "train_000.bin", "valid_000.bin"]
+    assert isinstance(TokenDataset(tmp_path).shards[0], np.memmap)
 
 
 def test_an_interrupted_run_goes_on(
@@ -81,7 +83,7 @@ def test_an_interrupted_run_goes_on(
     with pytest.raises(KeyboardInterrupt):
         make(corpus, out)
     assert sorted(files(out)) == [
-        "meta.json", "train_000.bin", "train_001.bin", "train_002.bin", "train_003.bin.part"
+        *WITH_THEM, "train_000.bin", "train_001.bin", "train_002.bin", "train_003.bin.part"
     ]  # fmt: skip
     with pytest.raises(FileMissing, match="not finished"):
         TokenDataset(out)
@@ -102,11 +104,37 @@ def test_an_interrupted_run_goes_on(
     assert files(out) == files(tmp_path / "whole")
 
 
+def test_the_tokens_know_their_tokenizer(corpus: Path, tmp_path: Path) -> None:
+    report = make(corpus, tmp_path / "t", shard_tokens=10**6)
+    assert "1 shard\n" in str(report)
+    data = TokenDataset(tmp_path / "t")
+    assert data.tokenizer() == tmp_path / "t" / "tokenizer.model"
+    for name in ("tokenizer.model", "tokenizer.bin"):
+        assert (tmp_path / "t" / name).read_bytes() == (
+            DATA / f"zh{Path(name).suffix}"
+        ).read_bytes()
+    # Another file of the same, either form; but none of another training.
+    for suffix in (".bin", ".model"):
+        assert data.tokenizer(DATA / f"zh{suffix}") == DATA / f"zh{suffix}"
+    shutil.copy(DATA / "zh.model", tmp_path / "tokenizer.model")
+    with (tmp_path / "tokenizer.model").open("ab") as file:
+        file.write(b"\x1a\x00")  # an empty field: other bytes, as many pieces
+    with pytest.raises(InvalidArgument, match=r"tokenizer\.model: not the tokenizer that .*t was"):
+        data.tokenizer(tmp_path)
+    # Tokens of before that knew only the hash.
+    for name in ("tokenizer.model", "tokenizer.bin"):
+        (tmp_path / "t" / name).unlink()
+    with pytest.raises(FileMissing, match=r"holds no tokenizer.*--tokenizer"):
+        data.tokenizer()
+    make(corpus, tmp_path / "t", shard_tokens=10**6)
+    assert data.tokenizer().exists()
+
+
 def test_shards_of_other_inputs_are_not_mixed(corpus: Path, tmp_path: Path) -> None:
     out, other = tmp_path / "out", tmp_path / "other.bin"
     make(corpus, out)
     shutil.copy(DATA / "nfkc.bin", other)
-    with pytest.raises(InvalidArgument, match="out: holds shards of another tokenizer; take"):
+    with pytest.raises(InvalidArgument, match=r"out: holds .* another tokenizer: .*--rebuild"):
         make(corpus, out, other)
     with pytest.raises(InvalidArgument, match="of another shard_tokens"):
         make(corpus, out, shard_tokens=3000)

@@ -28,7 +28,7 @@ def make(tmp_path: Path) -> Make:
             names.append(f"train_{number:03}.bin")
             np.array(ids, dtype="<u2").tofile(tmp_path / names[-1])
         counts = {"shards": names, "stories": 0, "characters": 0, "tokens": 0}
-        meta = {"vocab_size": 60000, "splits": {"train": counts}}
+        meta = {"made_of": {"tokenizer": ""}, "vocab_size": 60000, "splits": {"train": counts}}
         (tmp_path / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
         return TokenDataset(tmp_path)
 
@@ -40,17 +40,19 @@ def lengths(count: int, longest: int = 12, seed: int = 1) -> list[int]:
     return [rng.randint(2, longest) for _ in range(count)]
 
 
-def rows_of_epoch(data: TokenDataset, aligned: bool = True, epoch: int = 0) -> list[list[int]]:
-    count = data.windows(LENGTH, aligned=aligned)
-    return [
-        data.batch(epoch * count + i, 1, LENGTH, aligned=aligned)[0].tolist() for i in range(count)
-    ]
+def rows_of_epoch(data: TokenDataset, epoch: int = 0) -> list[list[int]]:
+    count = data.windows(LENGTH)
+    return [data.batch(epoch * count + i, 1, LENGTH)[0].tolist() for i in range(count)]
+
+
+def all_tokens(data: TokenDataset) -> set[int]:
+    return {int(token) for shard in data.shards for token in shard}
 
 
 def test_rows_are_the_text(make: Make) -> None:
     data = make(lengths(100), lengths(50))
     text = [shard.tolist() for shard in data.shards]
-    for row in rows_of_epoch(data) + rows_of_epoch(data, aligned=False):
+    for row in rows_of_epoch(data):
         assert len(row) == LENGTH + 1
         fresh = next(i for i in row if i != 1)
         shard = next(shard for shard in text if fresh in shard)
@@ -62,23 +64,15 @@ def test_aligned_rows_begin_with_a_story_and_miss_no_token(make: Make) -> None:
     data = make(lengths(200), lengths(100))
     rows = rows_of_epoch(data)
     assert sum(row[0] != 1 for row in rows) <= 2  # at the end of each shard
-    assert {token for row in rows for token in row} == set(data.tokens.tolist())
+    assert {token for row in rows for token in row} == all_tokens(data)
     assert 1 < len(rows) * LENGTH / len(data) < 1.7  # what is told twice
 
 
 def test_the_rest_of_a_long_story_follows(make: Make) -> None:
     data = make([5, 100, 5, 100, 40])
     rows = rows_of_epoch(data)
-    assert {token for row in rows for token in row} == set(data.tokens.tolist())
+    assert {token for row in rows for token in row} == all_tokens(data)
     assert sum(row[0] == 1 for row in rows) == 4  # all but the third, whole in a row before
-
-
-def test_rows_that_are_cut_anywhere(make: Make) -> None:
-    data = make(lengths(300))
-    rows = rows_of_epoch(data, aligned=False)
-    assert {token for row in rows for token in row} == set(data.tokens.tolist())
-    inputs = [token for row in rows for token in row[:-1] if token != 1]
-    assert len(inputs) - len(set(inputs)) < LENGTH  # but for the last row, no token twice
 
 
 def test_every_epoch_has_another_order(make: Make) -> None:
@@ -92,15 +86,12 @@ def test_every_epoch_has_another_order(make: Make) -> None:
 
 def test_a_step_is_the_same_however_it_is_reached(make: Make) -> None:
     data = make(lengths(80), lengths(80))
-    run = list(itertools.islice(data.batches(4, LENGTH), 30))
+    run = [data.batch(step, 4, LENGTH) for step in range(30)]
     for step in (29, 7, 0):
-        x, y = next(TokenDataset(data.folder).batches(4, LENGTH, step=step))
-        np.testing.assert_array_equal(x, run[step][0])
-        np.testing.assert_array_equal(y, run[step][1])
-    x, y = run[3]
-    assert x.shape == y.shape == (4, LENGTH)
-    assert x.dtype == y.dtype == np.int64
-    np.testing.assert_array_equal(x[:, 1:], y[:, :-1])
+        rows = TokenDataset(data.folder).batch(step, 4, LENGTH)
+        np.testing.assert_array_equal(rows, run[step])
+    assert rows.shape == (4, LENGTH + 1)
+    assert rows.dtype == np.int64
 
 
 @pytest.mark.parametrize("world", [2, 3])
@@ -116,7 +107,9 @@ def test_what_cannot_be_is_named(make: Make) -> None:
     data = make([5, 5], [4])
     with pytest.raises(InvalidArgument, match=r"no shard of 'train' has more than 16 tokens"):
         data.batch(0, 1, LENGTH)
+    assert data.longest == 9
     assert data.batch(0, 1, 9).shape == (1, 10)  # the whole first shard
+    assert make().longest == 0
     for arguments in ((-1, 1, 4), (0, 0, 4), (0, 1, 0)):
         with pytest.raises(InvalidArgument, match=": expected at least"):
             data.batch(*arguments)

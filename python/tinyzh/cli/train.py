@@ -254,7 +254,7 @@ def _prepare_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _prepare(args: argparse.Namespace, terminal: Terminal) -> None:
     from ..train.shards import prepare
-    from ..train.tokenizer import find_trained
+    from ..train.tokenizer_files import find_trained
 
     tokenizer = find_trained(args.tokenizer)
     report = prepare(

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from functools import cached_property, lru_cache
-from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FileMissing, InvalidArgument
+from .extra import counted
+from .tokenizer_files import find_trained, forms_of, sha256
 
-__all__ = ["Batch", "TokenDataset"]
+__all__ = ["TokenDataset"]
 
 BOS = 1
-
-Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Inputs and targets, both (B, T): a target is the token after its input."""
 
 
 class TokenDataset:
@@ -32,12 +30,15 @@ class TokenDataset:
     def __init__(self, folder: str | Path, split: str = "train") -> None:
         self.folder, self.split = Path(folder), split
         path = self.folder / "meta.json"
-        meta = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        meta: dict[str, Any] = {}
+        if path.exists():
+            meta = json.loads(path.read_text(encoding="utf-8"))
         if "splits" not in meta:
             raise FileMissing(f"{path}: not there or not finished; run `tinyzh train prepare`")
         if split not in meta["splits"]:
             raise InvalidArgument(f"split is {split!r}: expected one of {list(meta['splits'])}")
         self.vocab_size: int = meta["vocab_size"]
+        self._made_by: str = meta["made_of"]["tokenizer"]
         self.stories: int = meta["splits"][split]["stories"]
         self.characters: int = meta["splits"][split]["characters"]
         self.shards: list[NDArray[np.uint16]] = [
@@ -52,41 +53,65 @@ class TokenDataset:
         return sum(map(len, self.shards))
 
     @property
-    def tokens(self) -> NDArray[np.uint16]:
-        """All tokens: the memory map if there is one shard, else a copy of them all."""
-        if len(self.shards) == 1:
-            return self.shards[0]
-        return np.concatenate([np.empty(0, np.uint16), *self.shards])
+    def longest(self) -> int:
+        """How many inputs the longest row can have that fits into a shard; 0: there is no text."""
+        return max((len(shard) - 1 for shard in self.shards), default=0)
+
+    def tokenizer(self, named: Path | None = None) -> Path:
+        """The tokenizer that made these tokens: a copy in the folder, or the one that is named.
+
+        Raises:
+            FileMissing: there is none.
+            InvalidArgument: it is another one.
+        """
+        try:
+            tokenizer = find_trained(named or self.folder)
+        except FileMissing as error:
+            if named is not None:
+                raise
+            raise FileMissing(
+                f"{error}: name the one that made the tokens by --tokenizer"
+            ) from None
+        if self._made_by not in map(sha256, forms_of(tokenizer)):
+            raise InvalidArgument(
+                f"{tokenizer}: not the tokenizer that {self.folder} was made with, though it may "
+                "have as many pieces: leave out --tokenizer, or prepare the tokens again"
+            )
+        return tokenizer
 
     @cached_property
     def _story_starts(self) -> list[NDArray[np.int64]]:
         return [np.flatnonzero(shard == BOS) for shard in self.shards]
 
-    def _find_windows(self, length: int, aligned: bool) -> NDArray[np.int64]:
+    def _find_windows(self, length: int) -> NDArray[np.int64]:
         """The rows of ``length`` inputs and a target, (W, 2): shard and start of each."""
         found: list[tuple[int, int]] = []
         for number, shard in enumerate(self.shards):
             end = len(shard) - length  # the first start without a last target
             if end > 0:
                 stories = self._story_starts[number]
-                starts = _aligned(stories, length, end) if aligned else list(range(0, end, length))
+                starts = _aligned(stories, length, end)
                 if starts[-1] < end - 1:  # what is left of the shard, in a row that overlaps
                     starts.append(end - 1)
                 found += [(number, start) for start in starts]
         if not found:
             raise InvalidArgument(
                 f"{self.folder}: no shard of {self.split!r} has more than {length} tokens (it has "
-                f"{len(self)} in {len(self.shards)} shards); use a shorter context or more text"
+                f"{len(self)} in {counted(len(self.shards), 'shard')}): give more text, or shorter "
+                "rows with --set length=…"
             )
         return np.array(found, dtype=np.int64)
 
-    def _shuffled(self, length: int, aligned: bool, seed: int, epoch: int) -> NDArray[np.int64]:
-        windows = self._windows(length, aligned)
-        return np.random.default_rng([seed, epoch]).permutation(windows)
+    def _shuffled(self, length: int, seed: int, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng([seed, epoch]).permutation(self._windows(length))
 
-    def windows(self, length: int, *, aligned: bool = True) -> int:
-        """How many rows of ``length`` tokens there are in one epoch."""
-        return len(self._windows(length, aligned))
+    def windows(self, length: int) -> int:
+        """How many rows of ``length`` tokens there are in one epoch.
+
+        Raises:
+            InvalidArgument: there is not enough text for one.
+        """
+        return len(self._windows(length))
 
     def batch(
         self,
@@ -96,19 +121,16 @@ class TokenDataset:
         seed: int = 1,
         rank: int = 0,
         world: int = 1,
-        *,
-        aligned: bool = True,
     ) -> NDArray[np.int64]:
         """The rows of one step, (batch / world, length + 1): inputs and the last target.
 
-        Rows are windows of packed stories, each once in an epoch, in a new random order. Of
+        Rows are windows of packed stories, each once in an epoch, in a new random order. A row
+        begins with a story, and the one that did not fit into the row before begins it again. Of
         ``world`` processes each has its part of the batch, together the rows of one alone.
 
         Args:
             batch: rows of all processes together.
             length: tokens of a row that are inputs.
-            aligned: each row begins with a story; the one that did not fit into the row before
-                it begins again. Otherwise rows follow each other wherever they are cut.
         """
         for name, value, least in (("step", step, 0), ("batch", batch, 1), ("length", length, 1)):
             if value < least:
@@ -118,31 +140,15 @@ class TokenDataset:
                 f"rank is {rank} of {world} with a batch of {batch}: expected a rank below the "
                 "number of processes, and a batch that they can share evenly"
             )
-        windows = self.windows(length, aligned=aligned)
+        windows = self.windows(length)
         share = batch // world
         first = step * batch + rank * share
         rows = np.empty((share, length + 1), dtype=np.int64)
         for row in range(share):
             epoch, place = divmod(first + row, windows)
-            shard, start = self._order(length, aligned, seed, epoch)[place]
+            shard, start = self._order(length, seed, epoch)[place]
             rows[row] = self.shards[shard][start : start + length + 1]
         return rows
-
-    def batches(
-        self,
-        batch: int,
-        length: int,
-        seed: int = 1,
-        rank: int = 0,
-        world: int = 1,
-        *,
-        step: int = 0,
-        aligned: bool = True,
-    ) -> Iterator[Batch]:
-        """Inputs and targets of ``step``, ``step + 1`` … without end: to resume, give the step."""
-        for number in count(step):
-            rows = self.batch(number, batch, length, seed, rank, world, aligned=aligned)
-            yield rows[:, :-1], rows[:, 1:]
 
 
 def _aligned(stories: NDArray[np.int64], length: int, end: int) -> list[int]:

@@ -94,7 +94,7 @@ def _opened(path: Path, tokenizer: Path | None, dtype: str) -> Iterator[Model]:
     with missing_named():
         from .checkpoint import Checkpoint
         from .storyteller import opened
-        from .tokenizer import find_trained
+        from .tokenizer_files import find_trained
 
     folder = path if path.is_dir() else path.parent
     with opened(Checkpoint.load(path).model(), tokenizer or find_trained(folder), dtype) as model:

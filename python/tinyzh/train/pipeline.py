@@ -20,7 +20,8 @@ from .loop import Result, train
 from .progress import shown
 from .reading import read_texts
 from .shards import prepare
-from .tokenizer import find_trained, train_tokenizer
+from .tokenizer import train_tokenizer
+from .tokenizer_files import find_trained
 
 __all__ = ["train_builtin", "train_model"]
 

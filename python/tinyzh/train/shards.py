@@ -2,13 +2,12 @@
 
 A folder of ``train_000.bin``, ``train_001.bin`` … and ``valid_000.bin`` … holds uint16 ids
 (little-endian), each story after a BOS; ``meta.json`` says what they were made of and how much
-there is. A shard is written whole or not at all, so an interrupted run goes on with the first
-one that is missing.
+there is; ``tokenizer.model`` and ``tokenizer.bin`` are copies of what made them. A shard is
+written whole or not at all, so an interrupted run goes on with the first one that is missing.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -20,14 +19,14 @@ from typing import Any
 import numpy as np
 
 from ..atomic import replacing
-from ..errors import FileError, FileMissing, InvalidArgument
+from ..errors import FileError, InvalidArgument
 from ..tokenizer import Tokenizer, open_tokenizer
 from .corpus import SPLITS, read_corpus
-from .dataset import TokenDataset
-from .extra import track
+from .extra import counted, track
 from .parallel import ordered_map
+from .tokenizer_files import copy_trained, sha256
 
-__all__ = ["ShardReport", "TokenDataset", "prepare"]
+__all__ = ["ShardReport", "prepare"]
 
 FORMAT = 1
 SHARD_TOKENS = 4_000_000
@@ -56,11 +55,11 @@ class ShardReport:
     def __str__(self) -> str:
         lines = [f"tokens in {self.out} (vocabulary {self.vocab_size:,})"]
         if self.kept:
-            lines.append(f"  {self.kept:,} shards were there already")
+            lines.append(f"  there already: {counted(self.kept, 'shard')}")
         lines += [
             f"  {name}: {split.tokens:,} tokens, {split.stories:,} stories, "
             f"{split.characters / max(1, split.tokens):.2f} characters a token, "
-            f"{len(split.shards):,} shards"
+            f"{counted(len(split.shards), 'shard')}"
             for name, split in self.splits.items()
         ]
         return "\n".join(lines)
@@ -77,6 +76,8 @@ def prepare(
     progress: bool = True,
 ) -> ShardReport:
     """Tokenize a corpus into shards; what an earlier call with the same inputs did, is kept.
+
+    :class:`tinyzh.train.dataset.TokenDataset` reads them.
 
     Args:
         corpus: a folder made by :func:`tinyzh.train.corpus.build_corpus`.
@@ -100,11 +101,12 @@ def prepare(
         )
     made_of = {
         "format": FORMAT,
-        "corpus": {name: _sha256(corpus / f"{name}.jsonl.gz") for name in SPLITS},
-        "tokenizer": _sha256(tokenizer),
+        "corpus": {name: sha256(corpus / f"{name}.jsonl.gz") for name in SPLITS},
+        "tokenizer": sha256(tokenizer),
         "shard_tokens": shard_tokens,
     }
     _begin(out, made_of, rebuild)
+    copy_trained(tokenizer, out)
     if finished := _finished(out):
         return finished
     report = ShardReport(str(out), vocab_size, {name: SplitCounts() for name in SPLITS})
@@ -176,10 +178,10 @@ def _begin(out: Path, made_of: dict[str, Any], rebuild: bool) -> None:
         if not rebuild:
             changed = [key for key in made_of if not found or found.get(key) != made_of[key]]
             raise InvalidArgument(
-                f"{out}: holds shards of another {', '.join(changed)}; take another folder, or "
-                "ask for a rebuild"
+                f"{out}: holds shards of another {', '.join(changed)}: take another folder, or "
+                "replace them with --rebuild"
             )
-        for path in (out / "meta.json", *shards):
+        for path in (out / "meta.json", *shards, *out.glob("tokenizer.*")):
             path.unlink(missing_ok=True)
     for path in out.glob("*.part"):
         path.unlink()
@@ -217,11 +219,3 @@ def _save_meta(out: Path, made_of: dict[str, Any], report: ShardReport | None) -
         meta |= {"vocab_size": report.vocab_size, "splits": splits}
     with replacing(out / "meta.json") as path:
         path.write_text(json.dumps(meta, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-
-
-def _sha256(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise FileMissing(f"{path}: no such file") from None
-    return hashlib.sha256(data).hexdigest()

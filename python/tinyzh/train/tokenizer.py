@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..atomic import replacing
-from ..errors import FileMissing, InvalidArgument, TokenizerError
+from ..errors import InvalidArgument, TokenizerError
 from ..formats.pieces import Pieces
 from .corpus import read_corpus
 from .extra import track
@@ -26,7 +26,7 @@ from .extra import track
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
-__all__ = ["TokenizerReport", "find_trained", "train_tokenizer"]
+__all__ = ["TokenizerReport", "train_tokenizer"]
 
 RESERVED = 3 + 256  # <unk>, <s>, </s> and the bytes
 SMALLEST = RESERVED + 2  # with ▁, which SentencePiece adds by itself, and one character
@@ -206,15 +206,3 @@ def _train(texts: Sequence[str], kept: set[str], vocab_size: int) -> bytes:
             if not limit or int(limit[1]) >= vocab_size:
                 raise TokenizerError(f"SentencePiece could not train: {error}") from error
             vocab_size = int(limit[1])
-
-
-def find_trained(path: Path) -> Path:
-    """A trained tokenizer's file, by its own name or that of its folder."""
-    if not path.is_dir():
-        if not path.exists():
-            raise FileMissing(f"{path}: no such file")
-        return path
-    for name in ("tokenizer.model", "tokenizer.bin"):
-        if (path / name).exists():
-            return path / name
-    raise FileMissing(f"{path}: holds no tokenizer.model or tokenizer.bin")
