@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="compares; pip install 'tinyzh[train
 import tinyzh  # noqa: E402
 from tinyzh.config import Config  # noqa: E402
 from tinyzh.formats.pieces import Pieces  # noqa: E402
-from tinyzh.train.binary import read_bin, write_bin  # noqa: E402
+from tinyzh.train.binary import LAYER_TENSORS, write_bin  # noqa: E402
 from tinyzh.train.export import hugging_face_folder  # noqa: E402
 from tinyzh.train.model import Llama  # noqa: E402
 
@@ -42,6 +42,19 @@ def random_model(config: Config) -> Llama:
                 weight.normal_(1, 0.2)
             else:
                 weight.normal_(0, 1 if name.startswith("tok") else weight.shape[1] ** -0.5)
+    return model
+
+
+@torch.no_grad()
+def read_bin(path: Path) -> Llama:
+    """A checkpoint of any version; int8 weights become fp32."""
+    with tinyzh.Model(path, tokenizer=False) as engine:
+        model = Llama(engine.config)
+        weights = dict(model.named_parameters())
+        for name, array in engine.weights.items():
+            layer, _, tensor = name.rpartition(".")
+            ours = f"{layer}.{LAYER_TENSORS[tensor]}" if layer else name
+            weights[f"{ours}.weight"].copy_(torch.from_numpy(array.copy()))
     return model
 
 

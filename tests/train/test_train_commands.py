@@ -162,7 +162,7 @@ def test_the_recipe_alone_is_that_of_the_built_in_model(
 
     asked: dict[str, object] = {}
 
-    def record(out: Path, run: object, **options: object) -> None:
+    def record(out: Path, **options: object) -> None:
         asked.clear()
         asked.update(options)
         raise InvalidArgument("far enough")

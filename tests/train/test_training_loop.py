@@ -20,12 +20,13 @@ from tinyzh.train.clock import Clock  # noqa: E402
 from tinyzh.train.config import Run  # noqa: E402
 from tinyzh.train.errors import TrainingError  # noqa: E402
 from tinyzh.train.log import read_table  # noqa: E402
-from tinyzh.train.loop import Result, train  # noqa: E402
+from tinyzh.train.loop import Result, Task, train  # noqa: E402
 from tinyzh.train.optimizer import learning_rate  # noqa: E402
 
 
 def go(run: Run, out: Path, data: Counting | None = None, resume: bool = False) -> Result:
-    return train(run, out, data or Counting(), Counting(), TOKENIZER, resume=resume)
+    saved = Checkpoint.begun(out, resume)
+    return train(Task(run, out, data or Counting(), Counting(), TOKENIZER, saved=saved))
 
 
 def losses(out: Path) -> list[tuple[float, float]]:
@@ -140,7 +141,8 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
 
 
 def test_what_a_run_leaves(tmp_path: Path) -> None:
-    train(tiny_run(), tmp_path, Counting(), Counting(), TOKENIZER, texts=["从前有一只小兔子。"])
+    texts = ["从前有一只小兔子。"]
+    train(Task(tiny_run(), tmp_path, Counting(), Counting(), TOKENIZER, texts))
     rows = read_table(tmp_path / "log.csv")
     assert [row["step"] for row in rows] == [6, 10, 12]
     assert [("valid_loss" in row, "bits_per_character" in row) for row in rows] == [
@@ -154,7 +156,7 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
     assert stories.count("从前") >= 2
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "checkpoint.pt", "log.csv", "loss.png", "samples.txt",
+        "checkpoint.pt", "log.csv", "loss.png", "samples.txt", "tokenizer.bin", "tokenizer.model",
     ]  # fmt: skip
 
 

@@ -47,16 +47,20 @@ def tiny_run(shape: Config = SHAPE, **changes: object) -> Run:
 class Counting:
     """Batches that count upwards modulo a few tokens: easy to learn; different at each step."""
 
-    def __init__(self, signal_at: int = -1) -> None:
-        self.signal_at = signal_at  #: the step that is interrupted
+    def __init__(self, signal_at: int = -1, signal: int = signal.SIGTERM) -> None:
+        self.signal_at, self.signal = signal_at, signal  #: the step that is interrupted, and how
         self.steps: list[int] = []
+        self.longest = 10_000
+
+    def windows(self, length: int) -> int:
+        return 100
 
     def batch(
-        self, step: int, batch: int, length: int, seed: int, rank: int = 0, world: int = 1
+        self, step: int, batch: int, length: int, seed: int = 1, rank: int = 0, world: int = 1
     ) -> NDArray[np.int64]:
         self.steps.append(step)
         if step == self.signal_at:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), self.signal)
         starts = np.random.default_rng([seed, step]).integers(0, 30, (batch, 1))
         rows = 300 + (starts + np.arange(length + 1)) % 30
         share = batch // world

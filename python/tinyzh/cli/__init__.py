@@ -1,12 +1,13 @@
 """The command line ``tinyzh``: one module a command, each with ``add`` (its arguments) and ``run``.
 
 Exit codes: 0 done; 1 something could not be done; 2 the command line is wrong; 130 Ctrl-C;
-141 the reader of standard output has gone.
+141 the reader of standard output has gone; 143 SIGTERM, after saving.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -80,9 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         return _dispatch(list(sys.argv[1:] if argv is None else argv), terminal)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         terminal.interrupted()
-        return 130
+        return 128 + (error.args[0] if error.args else signal.SIGINT)
     except BrokenPipeError:
         _discard_output()
         return 141

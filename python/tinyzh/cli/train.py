@@ -7,10 +7,13 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .arguments import Parser, UsageError, both, whole_number
 from .terminal import Terminal
+
+if TYPE_CHECKING:
+    from ..train.loop import Result
 
 NAME = "train"
 SUMMARY = "make a model of your own stories / 用自己的故事训练模型"
@@ -271,8 +274,8 @@ def _add_config(parser: argparse.ArgumentParser, default: str) -> None:
         "--config",
         metavar="NAME",
         help=both(
-            f"93m, builtin, laptop or a .toml file; default {default}",
-            f"配置名或 .toml 文件，默认 {default}",
+            f"93m, builtin, laptop or a .toml file; default {default}, or that of the run",
+            f"配置名或 .toml 文件，默认 {default} 或已有训练的配置",
         ),
     )
     parser.add_argument(
@@ -303,27 +306,27 @@ def _model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data", type=Path, metavar="DATA", help=both("folder of the tokens", "词元文件夹")
     )
-    _add_tokenizer(parser, True, "its folder or file", "分词器文件夹或文件")
+    _add_tokenizer(parser, False, "its folder or file; none: DATA's", "分词器；省略则用 DATA 中的")
     _add_out(parser, "folder of the run", "训练结果文件夹")
     _add_config(parser, "laptop")
 
 
 def _model(args: argparse.Namespace, terminal: Terminal) -> None:
-    from ..train import config
-    from ..train.checkpoint import NAME, Checkpoint
     from ..train.pipeline import train_model
 
-    if args.config is None and args.resume and (args.out / NAME).exists():
-        run = Checkpoint.load(args.out).run.changed(args.set)
-    else:
-        run = config.load(args.config or "laptop", args.set)
     result = train_model(
-        run, args.data, args.tokenizer, args.out, resume=args.resume, valid_texts=args.valid_text
+        args.data,
+        args.out,
+        config=args.config,
+        settings=args.set,
+        tokenizer=args.tokenizer,
+        valid_texts=args.valid_text,
+        resume=args.resume,
     )
     _tell_result(result, args.out, terminal)
 
 
-def _tell_result(result: Any, out: Path, terminal: Terminal) -> None:
+def _tell_result(result: Result, out: Path, terminal: Terminal) -> None:
     """What came out; an interrupted run ends like an interrupted command."""
     if os.environ.get("RANK", "0") != "0":  # one of torchrun's processes, but not the first
         return
@@ -334,7 +337,12 @@ def _tell_result(result: Any, out: Path, terminal: Terminal) -> None:
     )
     if not result.finished:
         terminal.note("tinyzh: interrupted and saved; --resume goes on")
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(result.signal)
+    if result.step == result.began:
+        terminal.note(
+            "tinyzh: note: nothing was left to do, since the budget was used up before; a larger "
+            "one goes on: --set minutes=… or --set steps=…"
+        )
 
 
 # ---- export -----------------------------------------------------------------------------------
@@ -461,7 +469,6 @@ def _builtin_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _builtin(args: argparse.Namespace, terminal: Terminal) -> None:
-    from ..train import config
     from ..train.pipeline import train_builtin
 
     settings = list(args.set)
@@ -470,7 +477,8 @@ def _builtin(args: argparse.Namespace, terminal: Terminal) -> None:
     asked = {"stories": args.stories, "repeat": args.repeat}
     result = train_builtin(
         args.out,
-        config.load(args.config or "builtin", settings),
+        config=args.config,
+        settings=settings,
         real=args.real,
         valid_texts=args.valid_text,
         seed=args.seed,

@@ -6,20 +6,18 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from .. import _core
 from ..formats.found import source_of
-from ..model import Model
 from .model import Llama
 
-__all__ = ["Format", "read_bin", "stacked", "write_bin"]
+__all__ = ["LAYER_TENSORS", "Format", "stacked", "write_bin"]
 
 Format = Literal["v0", "v1", "v2"]
 
 #: The tensors of v0 that each layer has, in the order of the file: its name and the model's.
-_LAYER_TENSORS = {
+LAYER_TENSORS = {
     "rms_att": "rms_att",
     "wq": "attention.wq",
     "wk": "attention.wk",
@@ -40,7 +38,7 @@ def stacked(model: Llama) -> dict[str, NDArray[np.float32]]:
     }
     layers = range(model.config.n_layers)
     result = {"tok_emb": weights["tok_emb"]}
-    for name, ours in _LAYER_TENSORS.items():
+    for name, ours in LAYER_TENSORS.items():
         result[name] = np.stack([weights[f"layers.{i}.{ours}"] for i in layers])
     result["rms_final"] = weights["rms_final"]
     if not model.config.tied:
@@ -51,16 +49,3 @@ def stacked(model: Llama) -> dict[str, NDArray[np.float32]]:
 def write_bin(model: Llama, path: Path, format: Format = "v0", group_size: int = 0) -> None:
     """Writes a checkpoint; ``group_size`` is v2's, 0 means 64 or what divides ``dim``."""
     _core.convert(source_of(model.config, stacked(model)), str(path), format, group_size, None)
-
-
-@torch.no_grad()
-def read_bin(path: Path) -> Llama:
-    """A checkpoint of any version as a model to train or to export; int8 weights become fp32."""
-    with Model(path, tokenizer=False) as engine:
-        model = Llama(engine.config)
-        weights = dict(model.named_parameters())
-        for name, array in engine.weights.items():
-            layer, _, tensor = name.rpartition(".")
-            ours = f"{layer}.{_LAYER_TENSORS[tensor]}" if layer else name
-            weights[f"{ours}.weight"].copy_(torch.from_numpy(array.copy()))
-    return model

@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 
 from ..atomic import replacing
-from ..errors import FileMissing
+from ..errors import FileMissing, TinyzhError
 from .config import Run
+from .device import first_words
 from .errors import TrainingError
 from .model import Llama
 
 __all__ = ["NAME", "Checkpoint"]
 
 NAME = "checkpoint.pt"
-_VERSION = 1
+_VERSION = 2
+_FIRST = 1  # without the fields behind ``recent``
 
 
 @dataclass
@@ -34,6 +36,10 @@ class Checkpoint:
     optimizer: dict[str, Any] = field(default_factory=dict)
     losses: dict[str, float] = field(default_factory=dict)  #: of the last evaluation
     recent: list[float] = field(default_factory=list)  #: losses of steps not yet in the log
+    tokens: int = 0  #: targets and inputs of all steps
+    due: bool = False  #: these weights are still to be evaluated
+    texts: list[str] = field(default_factory=list)  #: held-out stories that it is measured on
+    resolved: dict[str, Any] = field(default_factory=dict)  #: settings that were ``auto``
 
     def save(self, path: Path) -> None:
         """Replaces the file."""
@@ -55,21 +61,50 @@ class Checkpoint:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             version = state.pop("version")
+            if not _FIRST <= version <= _VERSION:
+                raise TrainingError(
+                    f"{path}: checkpoint of version {version}, expected {_FIRST} to {_VERSION}"
+                )
             run = Run.from_dict(state.pop("run"), str(path))
-            checkpoint = cls(run=run, **state)
+            if version == _FIRST:
+                state["tokens"] = state["step"] * run.training.batch * run.training.length
+            return cls(run=run, **state)
+        except TinyzhError:
+            raise
         except (
             pickle.UnpicklingError,
-            RuntimeError,
+            AttributeError,
             EOFError,
             LookupError,
+            OSError,
+            RuntimeError,
             TypeError,
             ValueError,
         ) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise TrainingError(f"{path}: not a checkpoint of `tinyzh train`: {reason}") from None
-        if version != _VERSION:
-            raise TrainingError(f"{path}: checkpoint of version {version}, expected {_VERSION}")
-        return checkpoint
+            raise TrainingError(
+                f"{path}: not a checkpoint of `tinyzh train`, or not a whole one: "
+                f"{first_words(error)}"
+            ) from None
+
+    @classmethod
+    def begun(cls, folder: Path, resume: bool) -> Checkpoint | None:
+        """What to go on from in a run's folder; None: nothing, it begins.
+
+        Raises:
+            TrainingError: there is a run and it is not to be resumed, or the other way round.
+        """
+        path = folder / NAME
+        if resume and not path.exists():
+            raise TrainingError(
+                f"{path}: no such file, so nothing to --resume: leave that out to begin a run, or "
+                "give the folder of another with --out"
+            )
+        if path.exists() and not resume:
+            raise TrainingError(
+                f"{path}: there is a run already: --resume goes on with it, "
+                "or give another folder with --out"
+            )
+        return cls.load(path) if resume else None
 
     def model(self) -> Llama:
         """The model to use: with averaged weights where the run keeps them."""

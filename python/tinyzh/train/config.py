@@ -137,6 +137,20 @@ class Run:
                 "make one of them fit"
             )
 
+    def batch_sizes(self, devices: int = 1) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Sequences and their length: of an ordinary step and of a long one."""
+        t = self.training
+        sizes = [(t.batch, t.length)]
+        if t.long_every:
+            sizes.append((t.batch * t.length // self.model.seq_len, self.model.seq_len))
+        for batch, length in sizes:
+            if not batch or batch % (devices * t.accumulate):
+                raise InvalidArgument(
+                    f"batch is {t.batch}, which makes {batch} sequences of {length} tokens: not a "
+                    f"multiple of {devices} devices times accumulate, {t.accumulate}"
+                )
+        return sizes[0], sizes[-1]
+
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """The two tables, as a file has them."""
         model = dataclasses.asdict(self.model)
@@ -229,8 +243,11 @@ def names() -> list[str]:
     return sorted(path.stem for path in _CONFIGS.glob("*.toml"))
 
 
-def load(name: str, settings: Sequence[str] = ()) -> Run:
-    """A named configuration or a TOML file, with ``settings`` (``key=value``) applied."""
+def load(name: str, settings: Sequence[str] = (), vocab_size: int | None = None) -> Run:
+    """A named configuration or a TOML file, with ``settings`` (``key=value``) applied.
+
+    ``vocab_size`` replaces the file's: that of the tokens which there are.
+    """
     path = Path(name)
     if path.suffix != ".toml":
         if name not in names():
@@ -246,4 +263,7 @@ def load(name: str, settings: Sequence[str] = ()) -> Run:
         raise FileError(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidArgument(f"{path}: not TOML: {error}") from None
-    return Run.from_dict(tables, str(path)).changed(settings)
+    run = Run.from_dict(tables, str(path))
+    if vocab_size is not None:
+        run = dataclasses.replace(run, model=dataclasses.replace(run.model, vocab_size=vocab_size))
+    return run.changed(settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,25 @@ from ..errors import FileMissing, InvalidArgument
 from .extra import counted
 from .tokenizer_files import find_trained, forms_of, sha256
 
-__all__ = ["TokenDataset"]
+__all__ = ["Batches", "TokenDataset"]
 
 BOS = 1
+
+
+class Batches(Protocol):
+    """Where tokens come from: :class:`TokenDataset`, say."""
+
+    @property
+    def longest(self) -> int:
+        """How many inputs the longest row can have."""
+
+    def windows(self, length: int) -> int:
+        """How many rows of ``length`` inputs there are in one pass; InvalidArgument: none."""
+
+    def batch(
+        self, step: int, batch: int, length: int, seed: int = 1, rank: int = 0, world: int = 1
+    ) -> NDArray[np.integer[Any]]:
+        """This worker's rows (batch / world, length + 1) of the batch of a step."""
 
 
 class TokenDataset:

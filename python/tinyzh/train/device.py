@@ -5,29 +5,33 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import shutil
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from .config import Training
 from .errors import TrainingError
 
-__all__ = ["Workers", "autocast", "choose_device", "resolve"]
+__all__ = ["Workers", "autocast", "choose_device", "first_words", "memory_named", "resolve"]
 
 _TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+_NO_MEMORY = re.compile(r"(?i)allocate memory|out of memory|overflow")
 
 
 class Workers:
-    """The processes of one training: one for each device; a single one without torchrun."""
+    """The processes of one training, one for each device: a single one without torchrun."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "auto") -> None:
         self.rank = int(os.environ.get("RANK", "0"))
-        self.local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         self.count = int(os.environ.get("WORLD_SIZE", "1"))
+        #: of this process
+        self.device = choose_device(device, int(os.environ.get("LOCAL_RANK", "0")))
 
     @property
     def first(self) -> bool:
@@ -35,32 +39,31 @@ class Workers:
         return self.rank == 0
 
     @contextlib.contextmanager
-    def joined(self, device: torch.device) -> Iterator[None]:
+    def joined(self) -> Iterator[None]:
         """Connected to the others inside of the block."""
         if self.count > 1:
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
         try:
             yield
         finally:
             if self.count > 1:
                 dist.destroy_process_group()
 
-    def agree(self, trained: float, stop: bool, device: torch.device) -> tuple[float, bool]:
-        """The first process's clock, and whether any of them was asked to stop."""
-        if self.count == 1:
-            return trained, stop
-        common = torch.tensor([trained if self.first else 0.0, float(stop)], dtype=torch.float64)
-        common = common.to(device)
-        dist.all_reduce(common, op=dist.ReduceOp.MAX)
-        return float(common[0]), bool(common[1] > 0)
+    def largest(self, *values: float) -> list[float]:
+        """Of each value, the largest that any process has."""
+        return self._reduced(values, dist.ReduceOp.MAX)
 
-    def mean(self, value: Tensor) -> Tensor:
+    def mean(self, value: float) -> float:
         """Of a value that each process has."""
-        if self.count > 1:
-            value = value.clone()
-            dist.all_reduce(value)
-            value /= self.count
-        return value
+        return self._reduced([value], dist.ReduceOp.SUM)[0] / self.count
+
+    def _reduced(self, values: Sequence[float], how: Any) -> list[float]:
+        if self.count == 1:
+            return list(values)
+        common = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(common, op=how)
+        result: list[float] = common.tolist()
+        return result
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
@@ -72,11 +75,12 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
             name = "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError("not one to train on")
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise TrainingError(
-            f"device is {name!r}: {reason}; device=auto takes one that is here"
+            f"device is {name!r}: {first_words(error)}; device=auto takes one that is here"
         ) from None
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -84,7 +88,10 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
 
 
 def resolve(training: Training, device: torch.device) -> Training:
-    """The same settings with every ``auto`` replaced by what the device can do."""
+    """The same settings with ``auto`` replaced by what the device can do.
+
+    ``compile`` stays ``auto`` where it may succeed: to know takes an attempt.
+    """
     precision, compiled = training.precision, training.compile
     if precision == "auto":
         if device.type == "cuda":
@@ -97,7 +104,7 @@ def resolve(training: Training, device: torch.device) -> Training:
     if compiled == "auto":
         compilers = (os.environ.get("CXX", "g++"), "clang++")
         able = device.type == "cuda" or (device.type == "cpu" and any(map(shutil.which, compilers)))
-        compiled = "yes" if able else "no"
+        compiled = "auto" if able else "no"
     return dataclasses.replace(training, precision=precision, compile=compiled, device=str(device))
 
 
@@ -106,3 +113,33 @@ def autocast(training: Training, device: torch.device) -> AbstractContextManager
     if training.precision == "float32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, _TYPES[training.precision])
+
+
+def first_words(error: Exception) -> str:
+    """What is wrong, in a line: some of PyTorch's messages fill a screen."""
+    lines = str(error).strip().splitlines()
+    line = lines[0].partition(". ")[0].rstrip(".:") if lines else ""
+    return textwrap.shorten(line, 160, placeholder=" …") or type(error).__name__
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether that is why; PyTorch says it in as many ways as it has devices."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    plain = isinstance(error, RuntimeError) and not isinstance(error, TrainingError)
+    return plain and bool(_NO_MEMORY.search(str(error)))
+
+
+@contextlib.contextmanager
+def memory_named(training: Training) -> Iterator[None]:
+    """Too little memory in the block becomes an error that says what to do."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        t = training
+        raise TrainingError(
+            f"out of memory: the model and a batch of {t.batch} × {t.length} tokens do not fit; "
+            f"set accumulate={2 * t.accumulate} to compute it in parts, or a smaller batch or model"
+        ) from None

@@ -151,6 +151,6 @@ class Llama(nn.Module):
         return logits
 
     def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy in nats, over the targets that are not negative."""
+        """The sum of the cross-entropies in nats, over the targets that are not negative."""
         logits = self(tokens).flatten(0, 1).float()  # (B T, V)
-        return F.cross_entropy(logits, targets.flatten(), ignore_index=-1)
+        return F.cross_entropy(logits, targets.flatten(), ignore_index=-1, reduction="sum")

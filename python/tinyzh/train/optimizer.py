@@ -57,9 +57,7 @@ class Optimizer:
             )
         self._clip = training.grad_clip
         # fp16 gradients are scaled up, or the small ones would be zero
-        self._scaler = torch.amp.GradScaler(
-            device.type, enabled=training.precision == "float16" and device.type == "cuda"
-        )
+        self._scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
 
     def scaled(self, loss: Tensor) -> Tensor:
         """What to call backward() of."""
@@ -75,8 +73,13 @@ class Optimizer:
             nn.utils.clip_grad_norm_(self._parameters, self._clip)
         for part in self._parts:
             self._scaler.step(part)
-            part.zero_grad(set_to_none=True)
         self._scaler.update()
+        self.forget_gradients()
+
+    def forget_gradients(self) -> None:
+        """As if no loss had been differentiated."""
+        for part in self._parts:
+            part.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""

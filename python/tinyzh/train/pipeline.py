@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 from ..errors import InvalidArgument
-from . import config
+from . import config as configurations
 from .checkpoint import NAME, Checkpoint
-from .config import Run
 from .corpus import CorpusOptions, build_corpus
 from .dataset import TokenDataset
 from .errors import TrainingError
 from .export import export
-from .loop import Result, train
+from .loop import Result, Task, train
 from .progress import shown
 from .reading import read_texts
 from .shards import prepare
 from .tokenizer import train_tokenizer
-from .tokenizer_files import find_trained
 
 __all__ = ["train_builtin", "train_model"]
 
@@ -31,71 +28,52 @@ VARIED = 0.75  # share of these times in which its heroes have other names
 
 
 def train_model(
-    run: Run | None,
     data: Path,
-    tokenizer: Path,
     out: Path,
     *,
-    resume: bool = False,
+    config: str | None = None,
+    settings: Sequence[str] = (),
+    tokenizer: Path | None = None,
     valid_texts: Sequence[str | Path] = (),
+    resume: bool = False,
 ) -> Result:
-    """Trains on prepared data; the tokenizer is copied into ``out``, so that it is complete.
+    """Trains on prepared data.
 
     Args:
-        run: the configuration; None: that of the checkpoint in ``out``.
         data: a folder made by :func:`tinyzh.train.shards.prepare`.
-        valid_texts: files of held-out stories.
+        out: the run's folder.
+        config: a name or a file; None: the checkpoint's, or ``laptop`` where a run begins.
+        settings: changes of it, ``key=value``.
+        tokenizer: of the tokens; None: the one that is among them.
+        valid_texts: files of held-out stories; none: those that the run has had.
+        resume: go on from the checkpoint in ``out``; else there must be none.
     """
-    start = 0.0
-    if resume and (out / NAME).exists():
-        saved = Checkpoint.load(out)
-        run = run or saved.run
-        budget = run.training.steps or 60 * run.training.minutes
-        start = min(1.0, (saved.step if run.training.steps else saved.trained) / budget)
-    if run is None:
-        run = config.load("laptop")
+    saved = Checkpoint.begun(out, resume)
     train_data, valid_data = TokenDataset(data, "train"), TokenDataset(data, "valid")
+    if saved is not None and config is None:
+        run = saved.run.changed(settings)
+    else:
+        run = configurations.load(config or "laptop", settings, train_data.vocab_size)
     if train_data.vocab_size != run.model.vocab_size:
         raise InvalidArgument(
             f"vocab_size is {run.model.vocab_size}, but {data} was made with a tokenizer of "
-            f"{train_data.vocab_size} pieces: set vocab_size={train_data.vocab_size}"
+            f"{train_data.vocab_size} pieces: leave out --set vocab_size, or take the tokens that "
+            "the run was begun with"
         )
-    texts = read_texts(valid_texts) if valid_texts else []
-    tokenizer = find_trained(tokenizer)
-    if first := os.environ.get("RANK", "0") == "0":  # of the processes of torchrun
-        tokenizer = _take_along(tokenizer, out)
-    with shown(start) if first else nullcontext(_silence) as progress:
-        return train(
-            run,
-            out,
-            train_data,
-            valid_data,
-            tokenizer,
-            resume=resume,
-            texts=texts,
-            progress=progress,
-        )
-
-
-def _silence(done: float, text: str) -> None:
-    """What the other processes have to say."""
-
-
-def _take_along(tokenizer: Path, out: Path) -> Path:
-    """Copies a tokenizer, and its other form beside it, to where the model will be."""
-    out.mkdir(parents=True, exist_ok=True)
-    copy = out / f"tokenizer{tokenizer.suffix}"
-    for suffix in (".model", ".bin"):
-        source, target = tokenizer.with_suffix(suffix), out / f"tokenizer{suffix}"
-        if source.exists() and not (target.exists() and target.samefile(source)):
-            shutil.copyfile(source, target)
-    return copy
+    texts = read_texts(valid_texts) if valid_texts else saved.texts if saved else []
+    if valid_texts and not texts:
+        raise InvalidArgument(f"no stories in {', '.join(map(str, valid_texts))}")
+    task = Task(run, out, train_data, valid_data, train_data.tokenizer(tokenizer), texts, saved)
+    first = os.environ.get("RANK", "0") == "0"  # of the processes of torchrun
+    with shown() if first else nullcontext(None) as progress:
+        return train(task, progress)
 
 
 def train_builtin(
     out: Path,
-    run: Run,
     *,
+    config: str | None = None,
+    settings: Sequence[str] = (),
     real: Sequence[str | Path] = (),
     valid_texts: Sequence[str | Path] = (),
     stories: int = STORIES,
@@ -109,6 +87,7 @@ def train_builtin(
     What an earlier call has finished in ``out`` is kept with ``resume``.
 
     Args:
+        config, settings: as for :func:`train_model`; a run begins with ``builtin``.
         real: files of real stories, to be mixed in ``repeat`` times each.
         valid_texts: files of held-out stories.
         stories: how many to draw from the templates.
@@ -122,10 +101,18 @@ def train_builtin(
         options = CorpusOptions(chinese=0.8, valid=0.0, repeat=repeat, vary=VARIED)
         report(str(build_corpus(real, corpus, builtin=stories, seed=seed, options=options)))
     if not (tokenizer / "tokenizer.bin").exists():
-        size = run.model.vocab_size
+        size = configurations.load(config or "builtin", settings).model.vocab_size
         report(str(train_tokenizer(corpus, tokenizer, vocab_size=size, sample=50_000, seed=seed)))
     report(str(prepare(corpus, tokenizer / "tokenizer.model", data)))
-    result = train_model(run, data, tokenizer, out / "run", resume=resume, valid_texts=valid_texts)
+    begun = (out / "run" / NAME).exists()
+    result = train_model(
+        data,
+        out / "run",
+        config=config or (None if begun else "builtin"),
+        settings=settings,
+        valid_texts=valid_texts,
+        resume=begun,
+    )
     if result.finished:
         for path in export(out / "run", out / "export" / "story.bin", "v2", corpus=corpus):
             report(f"wrote {path}")

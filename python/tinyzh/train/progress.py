@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from .extra import require
 from .loop import Progress
@@ -16,33 +17,42 @@ _SECONDS = 30  # between two lines
 
 
 @contextmanager
-def shown(start: float = 0.0) -> Iterator[Progress]:
-    """Something to tell progress to, which goes to standard error; ``start`` is what was done."""
+def shown() -> Iterator[Progress]:
+    """Something to tell progress to, which goes to standard error."""
     if not sys.stderr.isatty():
-        yield _lines()
+        yield _Lines()
         return
-    bar = require("tqdm").tqdm(
+    with require("tqdm").tqdm(
         total=1.0,
-        initial=start,
         dynamic_ncols=True,
         bar_format="{percentage:5.1f}% |{bar}| {elapsed}<{remaining} {desc}",
-    )
-
-    def show(done: float, text: str) -> None:
-        bar.set_description_str(text, refresh=False)
-        bar.update(min(done, 1.0) - bar.n)
-
-    with bar:
-        yield show
+    ) as bar:
+        yield _Bar(bar)
 
 
-def _lines() -> Progress:
-    last = float("-inf")
+class _Bar:
+    def __init__(self, bar: Any) -> None:
+        self._bar, self._begun = bar, False
 
-    def show(done: float, text: str) -> None:
-        nonlocal last
-        if done >= 1 or time.monotonic() - last >= _SECONDS:
-            last = time.monotonic()
+    def say(self, text: str) -> None:
+        self._bar.write(text, file=sys.stderr)
+
+    def show(self, done: float, text: str) -> None:
+        if not self._begun:  # what an earlier run has done takes no time from this one
+            self._bar.initial, self._begun = done, True
+        self._bar.set_description_str(text, refresh=False)
+        self._bar.n = done
+        self._bar.refresh()
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._last = float("-inf")
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def show(self, done: float, text: str) -> None:
+        if time.monotonic() - self._last >= _SECONDS:
+            self._last = time.monotonic()
             print(f"{done:6.1%}  {text}", file=sys.stderr, flush=True)
-
-    return show

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..model import Model as Engine
-from .binary import write_bin
+from .binary import stacked
 from .model import Llama
 
 __all__ = ["opened", "tell"]
@@ -16,12 +15,10 @@ __all__ = ["opened", "tell"]
 
 @contextmanager
 def opened(model: Llama, tokenizer: Path, dtype: str = "auto") -> Iterator[Engine]:
-    """The model in the C++ engine."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "model.bin")
-        write_bin(model, path)
-        with Engine(path, tokenizer=tokenizer, dtype=dtype) as engine:
-            yield engine
+    """The model in the C++ engine, which may use its weights in place: they must not change."""
+    arrays = stacked(model)
+    with Engine.from_arrays(model.config, arrays, tokenizer=tokenizer, dtype=dtype) as engine:
+        yield engine
 
 
 def tell(engine: Engine, prompts: Sequence[str], seed: int) -> list[str]:
