@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
 import time
 from pathlib import Path
@@ -13,14 +14,19 @@ from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch", reason="trains; pip install 'tinyzh[train]'")
 
-from tiny_runs import SHAPE, TOKENIZER, Counting, tiny_run  # noqa: E402
+from tiny_runs import SHAPE, TOKENIZER, Counting, Uneven, tiny_run  # noqa: E402
 from tinyzh.errors import InvalidArgument  # noqa: E402
+from tinyzh.train import storyteller  # noqa: E402
 from tinyzh.train.checkpoint import Checkpoint  # noqa: E402
 from tinyzh.train.clock import Clock  # noqa: E402
 from tinyzh.train.config import Run  # noqa: E402
+from tinyzh.train.device import Workers  # noqa: E402
 from tinyzh.train.errors import TrainingError  # noqa: E402
+from tinyzh.train.interrupt import stop_signals  # noqa: E402
+from tinyzh.train.learner import Learner  # noqa: E402
 from tinyzh.train.log import read_table  # noqa: E402
 from tinyzh.train.loop import Result, Task, train  # noqa: E402
+from tinyzh.train.model import Llama  # noqa: E402
 from tinyzh.train.optimizer import learning_rate  # noqa: E402
 
 
@@ -79,6 +85,41 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     assert whole.losses == parts.losses
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_either_signal_saves(tmp_path: Path, number: int) -> None:
+    """The second one at once is the same, seen by another way: torchrun sends its own."""
+    data = Counting(4, number)
+
+    def twice(step: int, *args: int) -> NDArray[np.int64]:
+        if step == 4:
+            os.kill(os.getpid(), number)
+        return Counting.batch(data, step, *args)
+
+    data.batch = twice  # type: ignore[method-assign, assignment]
+    result = go(tiny_run(), tmp_path, data)
+    assert (result.finished, result.signal, result.step) == (False, number, 5)
+    assert Checkpoint.load(tmp_path).step == 5
+
+
+def test_what_ctrl_c_does_is_said_at_once_and_once_more_ends_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    said: list[str] = []
+    with stop_signals(said.append) as stop:
+        assert not stop
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.signal == signal.SIGINT
+        assert said == ["finishing what is in hand, then saving; once more ends without saving"]
+        now[0] += 1.0
+        os.kill(os.getpid(), signal.SIGINT)
+        now[0] += 5.0
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert len(said) == 1
+
+
 def test_the_signal_handlers_are_put_back(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
     go(tiny_run(), tmp_path, Counting(signal_at=1))
@@ -94,6 +135,43 @@ def test_a_run_is_not_begun_over_another(tmp_path: Path) -> None:
         go(tiny_run(wider, steps=4), tmp_path, resume=True)
     with pytest.raises(TrainingError, match="trained with adamw: set optimizer=adamw"):
         go(tiny_run(steps=4, optimizer="muon"), tmp_path, resume=True)
+
+
+def test_a_used_up_budget_leaves_nothing_to_do(tmp_path: Path) -> None:
+    go(tiny_run(steps=3), tmp_path)
+    before = (tmp_path / "checkpoint.pt").stat().st_mtime_ns
+    result = go(tiny_run(steps=2), tmp_path, resume=True)
+    assert (result.began, result.step, result.finished) == (3, 3, True)
+    assert (tmp_path / "checkpoint.pt").stat().st_mtime_ns == before
+
+
+def test_there_must_be_a_run_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt: no such file, so nothing to"):
+        go(tiny_run(), tmp_path / "wrong", resume=True)
+
+
+def test_an_evaluation_that_fails_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the first thing that the resumed run does."""
+
+    def fails(*args: object) -> None:
+        raise TrainingError("no room for stories")
+
+    run = tiny_run(steps=14, evaluations=2)
+    go(run, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(storyteller, "tell", fails)
+        with pytest.raises(TrainingError, match="no room"):
+            go(run, tmp_path / "parts")
+    saved = Checkpoint.load(tmp_path / "parts")
+    assert (saved.step, saved.due) == (7, True)
+    data = Counting()
+    assert go(run, tmp_path / "parts", data, resume=True).finished
+    assert data.steps == list(range(7, 14))
+    whole, parts = (read_table(tmp_path / name / "log.csv") for name in ("whole", "parts"))
+    for name in ("step", "tokens", "lr", "train_loss", "valid_loss"):
+        assert [row.get(name) for row in parts] == [row.get(name) for row in whole], name
 
 
 def test_a_longer_budget_goes_on(tmp_path: Path) -> None:
@@ -136,8 +214,60 @@ def test_batches_must_fit(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"the loss is nan at step \d+: set a lower lr"):
-        go(tiny_run(steps=40, lr=1.0, min_lr=1.0, warmup=0, grad_clip=0, beta2=0.0), tmp_path)
+    wild = {"lr": 1.0, "min_lr": 1.0, "warmup": 0, "grad_clip": 0.0, "beta2": 0.0}
+    with pytest.raises(TrainingError, match=r"nan at step \d+: set a lower lr.*nothing is saved"):
+        go(tiny_run(steps=40, **wild), tmp_path)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_weights_that_are_no_numbers_are_not_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step can spoil them though its loss was well."""
+    go(tiny_run(steps=3), tmp_path)
+    learn = Learner.learn
+
+    def spoiling(self: Learner, rows: NDArray[np.int64], rate: float) -> float:
+        loss = learn(self, rows, rate)
+        self.model.rms_final.weight.data[0] = float("nan")
+        return loss
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "learn", spoiling)
+        with pytest.raises(TrainingError, match=r"no numbers at step 4: .*--resume goes on from"):
+            go(tiny_run(steps=4), tmp_path, resume=True)
+    assert Checkpoint.load(tmp_path).step == 3
+    assert go(tiny_run(steps=4), tmp_path, resume=True).finished
+
+
+def test_tokens_are_those_that_were_read(tmp_path: Path) -> None:
+    assert go(tiny_run(steps=3), tmp_path).tokens == 3 * 4 * 16
+    result = go(tiny_run(steps=5, batch=8, long_every=5), tmp_path, resume=True)
+    assert result.tokens == 3 * 64 + 128 + 128  # the last one of 4 rows of 32
+    assert read_table(tmp_path / "log.csv")[-1]["tokens"] == 448
+    assert Checkpoint.load(tmp_path).tokens == 448
+
+
+def gradients(accumulate: int, spell: bool, weights: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    run = tiny_run(accumulate=accumulate, spell=spell)
+    learner = Learner(run, run.training, Workers("cpu"))
+    learner.model.load_state_dict(weights)
+    seen: list[torch.Tensor] = []
+
+    def note(rate: float) -> None:
+        seen.extend(p.grad.clone() for p in learner.model.parameters() if p.grad is not None)
+
+    learner.optimizer.step = note  # type: ignore[method-assign]
+    learner.learn(Uneven().batch(0, 4, 16), 0.0)
+    return seen
+
+
+@pytest.mark.parametrize("spell", [True, False])
+def test_parts_of_a_step_give_the_gradients_of_the_whole(spell: bool) -> None:
+    weights = Llama(SHAPE).state_dict()
+    whole, parts = gradients(1, spell, weights), gradients(2, spell, weights)
+    for one, two in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-7)
 
 
 def test_what_a_run_leaves(tmp_path: Path) -> None:

@@ -54,4 +54,5 @@ def test_two_processes_have_the_gradients_of_one(tmp_path: Path) -> None:
         np.testing.assert_allclose(two[name], expected, rtol=1e-4, atol=1e-7, err_msg=name)
     logs = [read_table(tmp_path / name / "log.csv")[-1] for name in ("one", "two")]
     assert logs[0]["tokens"] == logs[1]["tokens"] == 8 * 16
-    assert logs[0]["train_loss"] == pytest.approx(logs[1]["train_loss"], rel=1e-5)
+    for name in ("train_loss", "valid_loss"):
+        assert logs[0][name] == pytest.approx(logs[1][name], rel=1e-5), name

@@ -65,3 +65,12 @@ class Counting:
         rows = 300 + (starts + np.arange(length + 1)) % 30
         share = batch // world
         return rows[rank * share : (rank + 1) * share]
+
+
+class Uneven(Counting):
+    """Some rows have bytes of rare characters, so that parts of a batch have unlike targets."""
+
+    def batch(self, *args: int) -> NDArray[np.int64]:  # type: ignore[override]
+        rows = super().batch(*args)
+        rows[rows[:, 0] % 4 == 0, 1::2] = 200
+        return rows

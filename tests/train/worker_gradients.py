@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from tiny_runs import TOKENIZER, Counting, tiny_run
+from tiny_runs import TOKENIZER, Counting, Uneven, tiny_run
 from tinyzh.train import learner
 from tinyzh.train.loop import Task, train
 from tinyzh.train.optimizer import Optimizer
@@ -33,5 +33,5 @@ class Seen(Optimizer):
 
 if __name__ == "__main__":
     learner.Optimizer = Seen  # type: ignore[misc]
-    run = tiny_run(steps=1, batch=8, accumulate=ACCUMULATE, evaluations=1)
-    train(Task(run, OUT, Counting(), Counting(), TOKENIZER))
+    run = tiny_run(steps=1, batch=8, accumulate=ACCUMULATE, evaluations=1, spell=False)
+    train(Task(run, OUT, Uneven(), Counting(), TOKENIZER))

@@ -146,7 +146,6 @@ class _Loop:
         self.recent = list(saved.recent) if saved else []  # losses since the last row of the log
         self.due = saved is not None and saved.due  # these weights are still to be evaluated
         self.evaluated = self._evaluations()  # those that lie behind
-        self.rate = learning_rate(self.settings, max(0, self.began - 1), self.done)
         self.counted = [0.0, 0.0]  # seconds and tokens since the last row of the log
         self.speed = 0.0  # tokens a second, by the last row
         self.saved = time.monotonic()
@@ -197,11 +196,10 @@ class _Loop:
         settings, workers, step = self.settings, self.workers, self.learner.step
         batch, length = self.sizes[_is_long(settings.long_every, step)]
         self.clock.start()
-        self.rate = learning_rate(settings, step, self.done)
         rows = self.task.train_data.batch(
             step, batch, length, settings.seed, workers.rank, workers.count
         )
-        loss = self.learner.learn(rows, self.rate)
+        loss = self.learner.learn(rows, learning_rate(settings, step, self.done))
         self.counted[0] += self.clock.stop()
         self.counted[1] += batch * length
         self.tokens += batch * length
@@ -272,7 +270,7 @@ class _Loop:
             "step": self.learner.step,
             "tokens": self.tokens,
             "minutes": self.clock.trained / 60,
-            "lr": self.rate,
+            "lr": learning_rate(self.settings, self.learner.step, self.done),
             "train_loss": loss,
             **losses,
         }
