@@ -104,6 +104,13 @@ def test_what_does_not_fit(
     assert not (tmp_path / "run").exists()
 
 
+def test_texts_to_measure_on_have_stories(go: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text(" \n", encoding="utf-8")
+    with pytest.raises(InvalidArgument, match=r"no stories in .*empty\.txt"):
+        go(valid_texts=[tmp_path / "empty.txt"])
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_batch_that_does_not_fit_the_memory(tmp_path: Path) -> None:
     shape = dataclasses.replace(SHAPE, seq_len=2**20)
     run = tiny_run(shape, batch=10**6, length=2**20, accumulate=5)

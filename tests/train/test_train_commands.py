@@ -126,10 +126,15 @@ def test_the_recipe_goes_on_where_it_was(
 ) -> None:
     pytest.importorskip("torch", reason="trains; pip install 'tinyzh[train]'")
     pytest.importorskip("rensa", reason="finds near duplicates; pip install 'tinyzh[train]'")
+    from tinyzh.train.log import read_table
+
     out = tmp_path / "out"
     real = tmp_path / "real.txt"
     real.write_text("从前有一只小猫，它很喜欢唱歌。\n" * 2, encoding="utf-8")
-    recipe = ("train", "builtin", "--out", out, "--stories", "400", "--real", real, *RECIPE)
+    kept_back = tmp_path / "kept_back.txt"
+    kept_back.write_text("从前有一只小狗。\n", encoding="utf-8")
+    made_of = ("train", "builtin", "--out", out, "--stories", "400", "--real", real)
+    recipe = (*made_of, *RECIPE, "--valid-text", kept_back)
     code, text, err = call(capsys, *recipe)
     assert code == 0, err
     assert "4 steps" in text
@@ -146,9 +151,13 @@ def test_the_recipe_goes_on_where_it_was(
     assert "is not empty: --resume goes on" in err
 
     made = (out / "tokenizer" / "tokenizer.model").stat().st_mtime_ns
-    code, text, err = call(capsys, *recipe, "--resume", "--set=steps=6")
+    # The configuration is the run's, and so are the texts that it is measured on.
+    kept_back.unlink()
+    code, text, err = call(capsys, *made_of, "--resume", "--set=steps=6")
     assert code == 0, err
     assert "6 steps" in text
+    rows = read_table(out / "run" / "log.csv")
+    assert [row["step"] for row in rows if "bits_per_character" in row] == [4, 6]
     assert (out / "tokenizer" / "tokenizer.model").stat().st_mtime_ns == made
 
 
