@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import Parser, UsageError, both, whole_number
+from ..errors import TokenizerError
+from .arguments import Parser, UsageError, both, for_command_line, whole_number
 from .terminal import Terminal
 
 if TYPE_CHECKING:
@@ -403,15 +404,24 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help=both("a .bin file, or the folder of a run", ".bin 文件或训练结果文件夹"),
+        help=both(
+            "the folder of a run, or any model: a .bin or GGUF file, a Hugging Face folder",
+            "训练结果文件夹，或任何模型文件、Hugging Face 文件夹",
+        ),
     )
     parser.add_argument(
         "texts",
         nargs="+",
         metavar="TEXT",
-        help=both("files as for `tinyzh train corpus`", "文本文件，格式同 train corpus"),
+        help=both(
+            "files as for `tinyzh train corpus`; -: standard input",
+            "文本文件，格式同 train corpus；- 表示读标准输入",
+        ),
     )
-    _add_tokenizer(parser, False, "its file; none: beside MODEL", "分词器；省略则在模型旁边寻找")
+    _add_reading(parser)
+    _add_tokenizer(
+        parser, False, "its file or folder; none: beside MODEL", "分词器；省略则在模型旁边寻找"
+    )
     parser.add_argument(
         "--dtype", default="auto", help=both("auto, float32, int8 or int4", "计算精度")
     )
@@ -421,10 +431,20 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 def _evaluate(args: argparse.Namespace, terminal: Terminal) -> None:
     from ..train.evaluate import evaluate
 
-    measured = evaluate(
-        args.model, args.texts, tokenizer=args.tokenizer, dtype=args.dtype,
-        progress=lambda done, total: terminal.progress(f"{done} of {total} stories"),
-    )  # fmt: skip
+    def progress(number: int, total: int) -> None:
+        terminal.progress(f"story {number:,} of {total:,}")
+
+    try:
+        measured = evaluate(
+            args.model,
+            args.texts,
+            tokenizer=args.tokenizer,
+            dtype=args.dtype,
+            progress=progress,
+            **_reading(args),
+        )
+    except TokenizerError as error:
+        raise TokenizerError(for_command_line(str(error))) from None
     terminal.progress("")
     if args.json:
         terminal.line(json.dumps(measured.as_dict(), ensure_ascii=False))

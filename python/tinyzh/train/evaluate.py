@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidArgument
+from ..errors import CheckpointError, InvalidArgument
 from ..model import Model
 from .extra import missing_named
 from .reading import read_texts
+from .tokenizer_files import find_trained
 
 __all__ = ["Measured", "evaluate", "measure"]
 
@@ -49,10 +50,10 @@ def measure(
     texts: Sequence[str],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Measured:
-    """Scores texts with an open model."""
+    """Scores texts with an open model; ``progress`` is told which one is in hand."""
     nats, characters, tokens = 0.0, 0, 0
-    for done, text in enumerate(texts):
-        progress(done, len(texts))
+    for number, text in enumerate(texts, 1):
+        progress(number, len(texts))
         score = model.score(text)
         nats -= score.total
         characters += len(text)
@@ -72,30 +73,41 @@ def evaluate(
     tokenizer: Path | None = None,
     dtype: str = "auto",
     progress: Callable[[int, int], None] = lambda done, total: None,
+    **reading: Any,
 ) -> Measured:
     """Measures a model on the stories of files.
 
     Args:
-        model: a llama2.c checkpoint, or a run of `tinyzh train model`: its folder or checkpoint.pt.
-        texts: files, folders and globs, as for `tinyzh train corpus`.
-        tokenizer: None: found beside the model.
+        model: whatever Model opens, or a run of `tinyzh train model`: its folder or checkpoint.pt.
+        texts: files, folders and globs, as for `tinyzh train corpus`; ``-``: standard input.
+        tokenizer: its file or folder; None: found beside the model.
+        progress: told the number of the story in hand, and of all.
+        reading: ``layout``, ``fields``, ``encoding`` of :func:`tinyzh.train.reading.read_texts`.
     """
-    stories = read_texts(texts)
-    with _opened(Path(model), tokenizer, dtype) as engine:
+    stories = read_texts(texts, **reading)
+    if not stories:
+        raise InvalidArgument(f"no stories in {', '.join(map(str, texts))}")
+    named = find_trained(tokenizer) if tokenizer else None
+    with _opened(Path(model), named, dtype) as engine:
         return measure(engine, stories, progress)
 
 
 @contextmanager
 def _opened(path: Path, tokenizer: Path | None, dtype: str) -> Iterator[Model]:
-    if not path.is_dir() and path.suffix != ".pt":
+    if path.suffix == ".npz":
+        raise CheckpointError(
+            f"{path}: weights without the shape of their model; give the run that they are of, or "
+            "another export of it"
+        )
+    if path.suffix != ".pt" and not (path / "checkpoint.pt").exists():
         with Model(path, tokenizer=tokenizer, dtype=dtype) as model:
             yield model
         return
     with missing_named():
         from .checkpoint import Checkpoint
         from .storyteller import opened
-        from .tokenizer_files import find_trained
 
-    folder = path if path.is_dir() else path.parent
-    with opened(Checkpoint.load(path).model(), tokenizer or find_trained(folder), dtype) as model:
+    saved = Checkpoint.load(path)
+    tokenizer = tokenizer or find_trained(path if path.is_dir() else path.parent)
+    with opened(saved.model(), tokenizer, dtype) as model:
         yield model
