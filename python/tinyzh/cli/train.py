@@ -359,8 +359,8 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("v0", "v1", "v2", "fp16", "hf"),
         default="v2",
         help=both(
-            "v0, v1: fp32; v2 (default): int8; fp16: .npz; hf: for transformers",
-            "v0、v1 为 fp32，v2（默认）为 int8，fp16 为 .npz，hf 供 transformers 使用",
+            "v0, v1: fp32; v2 (default): int8; hf: for transformers; fp16: weights alone, as .npz",
+            "v0、v1 为 fp32，v2（默认）为 int8，hf 供 transformers 使用，fp16 仅权重（.npz）",
         ),
     )
     parser.add_argument(
@@ -370,7 +370,9 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=both("v2: weights that share a scale; default 64", "v2：共用缩放系数的权重数"),
     )
-    _add_tokenizer(parser, False, "its folder; none: RUN", "分词器文件夹；省略则用 RUN")
+    _add_tokenizer(
+        parser, False, "its folder or file; none: RUN's", "分词器文件夹或文件；省略则用 RUN 中的"
+    )
     parser.add_argument(
         "--corpus",
         type=Path,

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ..atomic import replacing
 from ..errors import FileMissing, InvalidArgument
@@ -30,7 +31,7 @@ from .names import exchange_names
 from .parallel import ordered_map
 from .reading import FIELDS, LAYOUTS, Layout, find_files, read_stories
 
-__all__ = ["SPLITS", "CorpusOptions", "CorpusReport", "build_corpus", "read_corpus"]
+__all__ = ["SPLITS", "CorpusOptions", "CorpusReport", "build_corpus", "read_corpus", "read_report"]
 
 SPLITS = ("train", "valid")
 NAMED = 3  # files with one layout that are named in the report
@@ -217,6 +218,19 @@ def build_corpus(
     with replacing(out / "report.json") as path:
         text = json.dumps(report.to_dict(), ensure_ascii=False, indent=2)
         path.write_text(text + "\n", encoding="utf-8")
+    return report
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """The report of a corpus, as :meth:`CorpusReport.to_dict` has it.
+
+    Raises:
+        FileMissing: there is no corpus.
+    """
+    path = Path(folder) / "report.json"
+    if not path.exists():
+        raise FileMissing(f"{path}: no such file; a corpus of `tinyzh train corpus` has one")
+    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return report
 
 

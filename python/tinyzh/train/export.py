@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
+
 from ..atomic import replacing
-from ..errors import FileMissing, InvalidArgument
+from ..errors import InvalidArgument
 from ..formats.huggingface_writer import write_folder
 from ..formats.pieces import Pieces
 from ..model import Model
+from ..tokenizer import open_tokenizer
 from .binary import stacked, write_bin
 from .checkpoint import Checkpoint
+from .corpus import read_report
+from .log import TABLE
 from .model import Llama
 from .model_card import model_card
+from .tokenizer_files import copy_trained, find_trained, forms_of
 
 __all__ = ["Format", "export", "hugging_face_folder"]
 
@@ -31,63 +36,69 @@ def export(
     corpus: Path | None = None,
     licence: str = "MIT",
 ) -> list[Path]:
-    """Writes a model, its tokenizer and its card; returns the files.
+    """Writes a model, with its tokenizer and its card; returns the files.
 
     Args:
         source: the folder of a run, or a checkpoint.
         target: the file to write; for ``hf`` a folder.
-        format: v0, v1 (fp32) and v2 (int8) are llama2.c's; ``fp16`` is a NumPy .npz of half
-            precision; ``hf`` is a folder that transformers opens.
+        format: v0, v1 (fp32) and v2 (int8) are llama2.c's; ``hf`` is a folder that transformers
+            opens; ``fp16`` is the weights alone, in half precision, as a NumPy .npz.
         group_size: of v2: weights that share a scale; 0: 64, or what divides dim.
-        tokenizer: a folder with ``tokenizer.model``; None: beside the checkpoint.
+        tokenizer: a tokenizer.model or .bin, or a folder of them; None: beside the checkpoint.
         corpus: the folder of the corpus, which the card then describes.
         licence: of the model, for the card.
+
+    Raises:
+        FileMissing: no such run, tokenizer or corpus.
+        InvalidArgument: an unknown format, or a target that is the card's name.
+        TokenizerError: the tokenizer of another model.
     """
     if format not in get_args(Format):
         raise InvalidArgument(
             f"format is {format!r}: expected one of {', '.join(get_args(Format))}"
         )
     saved = Checkpoint.load(source)
-    run_folder = source if source.is_dir() else source.parent
-    model = saved.model()
-    folder = target if format == "hf" else target.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    written = [target]
-    pieces = tokenizer or run_folder
+    if format == "fp16":
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _write_fp16(saved.model(), target)
+        return [target]
+    run = source if source.is_dir() else source.parent
+    pieces = find_trained(tokenizer or run)
+    open_tokenizer(pieces, saved.run.model.vocab_size)
+    report = None if corpus is None else read_report(corpus)
+    card = target / "README.md" if format == "hf" else target.with_suffix(".md")
+    if card == target:
+        raise InvalidArgument(f"{target}: where the model's card goes; end the name in .bin")
     if format == "hf":
-        written = hugging_face_folder(model, pieces / "tokenizer.model", target)
+        written = hugging_face_folder(saved.model(), pieces, target)
     else:
-        if format == "fp16":
-            _write_fp16(model, target)
-        else:
-            write_bin(model, target, format, group_size)
-        for name in ("tokenizer.model", "tokenizer.bin"):
-            copy = folder / name
-            if (pieces / name).exists() and pieces.resolve() != folder.resolve():
-                shutil.copyfile(pieces / name, copy)
-                written.append(copy)
-    card = folder / "README.md" if format == "hf" else target.with_suffix(".md")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_bin(saved.model(), target, format, group_size)
+        written = [target, *copy_trained(pieces, target.parent, _tokenizer_name(target, pieces))]
     with replacing(card) as part:
-        text = model_card(saved, target.name, format, run_folder / "log.csv", corpus, licence)
+        text = model_card(saved, target.name, format, run / TABLE, report, licence)
         part.write_text(text, encoding="utf-8")
     return [*written, card]
 
 
+def _tokenizer_name(model: Path, pieces: Path) -> str:
+    """Under which a tokenizer goes beside a model: with the model's, if there is another one."""
+    own = f"{model.name.removesuffix('.bin')}.tokenizer"
+    if any(model.with_name(f"{own}{suffix}").exists() for suffix in (".model", ".bin")):
+        return own  # it is the first that is looked for, so it must be the right one
+    forms = {form.suffix: form.read_bytes() for form in forms_of(pieces)}
+    there = [path for path in model.parent.glob("tokenizer.*") if path.suffix in (".model", ".bin")]
+    return "tokenizer" if all(forms.get(p.suffix) == p.read_bytes() for p in there) else own
+
+
 def hugging_face_folder(model: Llama, tokenizer: Path, folder: Path) -> list[Path]:
     """Writes weights, configuration and tokenizer; returns the files."""
-    if not tokenizer.exists():
-        raise FileMissing(
-            f"{tokenizer}: no such file; a Hugging Face folder needs the SentencePiece model: "
-            "name its folder with --tokenizer"
-        )
-    pieces = Pieces.of_model(tokenizer.read_bytes())
+    pieces = Pieces.of(open_tokenizer(tokenizer))
     with Model.from_arrays(model.config, stacked(model)) as engine:
         return write_folder(folder, engine.config, engine.weights, pieces)
 
 
 def _write_fp16(model: Llama, path: Path) -> None:
-    import numpy as np
-
     arrays = {name: value.astype(np.float16) for name, value in stacked(model).items()}
     with replacing(path) as part, part.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)

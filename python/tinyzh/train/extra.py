@@ -42,6 +42,6 @@ def track(
     yield from tqdm(items, desc=description, total=total, unit=f" {unit}", dynamic_ncols=True)
 
 
-def counted(count: int, what: str) -> str:
-    """``1 file``, ``2 files``."""
-    return f"{count:,} {what}" + ("" if count == 1 else "s")
+def counted(count: int, one: str, many: str = "") -> str:
+    """``1 file``, ``2 files``; ``many`` is for words that take more than an s."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

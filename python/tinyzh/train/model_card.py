@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from .checkpoint import Checkpoint
+from .extra import counted
 from .log import read_table
 
 __all__ = ["model_card"]
@@ -16,17 +17,26 @@ _PRECISION = {
     "v0": "fp32, llama2.c's v0",
     "v1": "fp32, llama2.c's v1",
     "v2": "int8, llama2.c's v2",
-    "fp16": "fp16, NumPy",
     "hf": "fp32, safetensors",
 }
+_OF_NO_EFFECT = ("prompts", "save_minutes", "threads")  # on the model
 
 
 def model_card(
-    saved: Checkpoint, name: str, format: str, table: Path, corpus: Path | None, licence: str
+    saved: Checkpoint,
+    name: str,
+    format: str,
+    table: Path,
+    corpus: Mapping[str, Any] | None,
+    licence: str,
 ) -> str:
-    """The card of a checkpoint in Markdown; ``table`` is the log of its run, if it is there."""
-    model, training = saved.run.model, saved.run.training
-    tokens = saved.step * training.batch * training.length
+    """The card of a checkpoint in Markdown.
+
+    Args:
+        table: the log of its run, if it is there.
+        corpus: the report of its corpus.
+    """
+    model, training = saved.run.model, {**asdict(saved.run.training), **saved.resolved}
     parameters = sum(weight.numel() for weight in saved.model().parameters())
     head = (
         [
@@ -49,9 +59,7 @@ def model_card(
         "",
         "## Shape",
         "",
-        *_two_columns(
-            (field.name, getattr(model, field.name)) for field in dataclasses.fields(model)
-        ),
+        *_two_columns(asdict(model).items()),
         "",
         "## Data",
         "",
@@ -59,13 +67,9 @@ def model_card(
         "",
         "## Training",
         "",
-        f"{saved.step:,} steps, {tokens:,} tokens, {saved.trained / 60:.0f} minutes.",
+        f"{saved.step:,} steps, {saved.tokens:,} tokens, {_duration(saved.trained)}.",
         "",
-        *_two_columns(
-            (field.name, getattr(training, field.name))
-            for field in dataclasses.fields(training)
-            if field.name not in ("prompts", "save_minutes", "threads")
-        ),
+        *_two_columns((k, v) for k, v in training.items() if k not in _OF_NO_EFFECT),
         "",
         "## Losses",
         "",
@@ -83,14 +87,17 @@ def model_card(
     return "\n".join(lines) + "\n"
 
 
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:,.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
+
+
 def _two_columns(rows: Any) -> list[str]:
     return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
 
 
-def _data(corpus: Path | None) -> list[str]:
-    if corpus is None or not (corpus / "report.json").exists():
+def _data(report: Mapping[str, Any] | None) -> list[str]:
+    if report is None:
         return ["Not described: give `--corpus` when exporting."]
-    report = json.loads((corpus / "report.json").read_text(encoding="utf-8"))
     lines = []
     if report["drawn"]:
         lines.append(
@@ -101,7 +108,8 @@ def _data(corpus: Path | None) -> list[str]:
         lines.append(f"- {Path(path).name}")
     for split, counts in report["splits"].items():
         lines.append(
-            f"- {split}: {counts['stories']:,} stories, {counts['characters']:,} characters"
+            f"- {split}: {counted(counts['stories'], 'story', 'stories')}, "
+            f"{counts['characters']:,} characters"
         )
     return lines
 

@@ -57,7 +57,7 @@ class ShardReport:
         if self.kept:
             lines.append(f"  there already: {counted(self.kept, 'shard')}")
         lines += [
-            f"  {name}: {split.tokens:,} tokens, {split.stories:,} stories, "
+            f"  {name}: {split.tokens:,} tokens, {counted(split.stories, 'story', 'stories')}, "
             f"{split.characters / max(1, split.tokens):.2f} characters a token, "
             f"{counted(len(split.shards), 'shard')}"
             for name, split in self.splits.items()
