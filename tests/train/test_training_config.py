@@ -56,7 +56,11 @@ def test_one_budget_replaces_the_other() -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("dimm=3", "unknown key dimm; known ones are .*lr"),
+        ("hiden_dim=3", r"unknown key hiden_dim; is it hidden_dim\?"),
+        (
+            "learning_speed=3",
+            r"unknown key learning_speed; \[model\] has dim, .*\[training\] .* lr",
+        ),
         ("lr", "'lr': expected key=value"),
         ("=3", "expected key=value"),
         ("training.dim=3", "no key training.dim; dim belongs to .model"),

@@ -7,6 +7,7 @@ A file has two tables, ``[model]`` (:class:`tinyzh.config.Config`) and ``[traini
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import sys
 import typing
 from collections.abc import Mapping, Sequence
@@ -215,8 +216,7 @@ def _checked(cls: type, table: object, where: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, value in table.items():
         if name not in _FIELDS[cls]:
-            known = ", ".join(_FIELDS[cls])
-            raise InvalidArgument(f"{where}: unknown key {name}; known ones are {known}")
+            raise InvalidArgument(f"{where}: unknown key {name}; {_known(name)}")
         wanted = _FIELDS[cls][name]
         if typing.get_origin(wanted) is Literal:
             allowed = typing.get_args(wanted)
@@ -236,6 +236,15 @@ def _checked(cls: type, table: object, where: str) -> dict[str, Any]:
             raise InvalidArgument(f"{where}: {name} is {value!r}: expected {expected}")
         values[name] = value
     return values
+
+
+def _known(name: str) -> str:
+    """The key that was meant, or all that there are."""
+    every = [key for fields in _FIELDS.values() for key in fields]
+    if near := difflib.get_close_matches(name, every, 1):
+        return f"is it {near[0]}?"
+    tables = {"model": Config, "training": Training}
+    return "; ".join(f"[{table}] has {', '.join(_FIELDS[cls])}" for table, cls in tables.items())
 
 
 def names() -> list[str]:
