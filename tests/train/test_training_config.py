@@ -59,7 +59,7 @@ def test_one_budget_replaces_the_other() -> None:
         ("hiden_dim=3", r"unknown key hiden_dim; is it hidden_dim\?"),
         (
             "learning_speed=3",
-            r"unknown key learning_speed; \[model\] has dim, .*\[training\] .* lr",
+            r"unknown key learning_speed; .model. has dim, .*training. .* lr",
         ),
         ("lr", "'lr': expected key=value"),
         ("=3", "expected key=value"),
