@@ -206,6 +206,35 @@ def test_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:
         Checkpoint.load(tmp_path)
 
 
+def test_half_a_checkpoint_is_called_so(tmp_path: Path) -> None:
+    go(tiny_run(steps=1), tmp_path)
+    whole = (tmp_path / "checkpoint.pt").read_bytes()
+    for length in (0, 1, 1000, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "checkpoint.pt").write_bytes(whole[:length])
+        with pytest.raises(TrainingError, match=r"checkpoint\.pt: not a .*whole one: \S") as raised:
+            Checkpoint.load(tmp_path)
+        assert len(str(raised.value)) < 400
+        assert "\n" not in str(raised.value)
+
+
+def test_a_checkpoint_of_the_first_version(tmp_path: Path) -> None:
+    """It knew nothing of tokens, evaluations to come, texts and what auto became."""
+    run = tiny_run(steps=5)
+    go(run, tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    for name in ("tokens", "due", "texts", "resolved"):
+        del state[name]
+    torch.save({**state, "version": 1}, path)
+    saved = Checkpoint.load(tmp_path)
+    assert (saved.tokens, saved.due, saved.texts, saved.resolved) == (5 * 64, False, [], {})
+    result = go(tiny_run(steps=8), tmp_path, resume=True)
+    assert (result.finished, result.tokens) == (True, 8 * 64)
+    torch.save({**state, "version": 3}, path)
+    with pytest.raises(TrainingError, match="checkpoint of version 3, expected 1 to 2"):
+        Checkpoint.load(tmp_path)
+
+
 def test_batches_must_fit(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="batch is 4, which makes 4 sequences of 16"):
         go(tiny_run(accumulate=3), tmp_path)
