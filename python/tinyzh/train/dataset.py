@@ -85,9 +85,7 @@ class TokenDataset:
         except FileMissing as error:
             if named is not None:
                 raise
-            raise FileMissing(
-                f"{error}: name the one that made the tokens by --tokenizer"
-            ) from None
+            raise FileMissing(f"{error}: name what made the tokens with --tokenizer") from None
         if self._made_by not in map(sha256, forms_of(tokenizer)):
             raise InvalidArgument(
                 f"{tokenizer}: not the tokenizer that {self.folder} was made with, though it may "

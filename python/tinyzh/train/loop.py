@@ -120,9 +120,9 @@ def _in_words(task: Task, learner: Learner) -> str:
     """What is about to be done."""
     t, parameters = learner.settings, sum(p.numel() for p in learner.model.parameters())
     a_pass = task.train_data.windows(t.length) / t.batch  # steps
-    budget = (
-        f"{t.steps:,} steps, {t.steps / a_pass:.1f} passes" if t.steps else f"{t.minutes:g} min"
-    )
+    budget = f"{t.minutes:g} minutes"
+    if t.steps:
+        budget = f"{t.steps:,} steps, {t.steps / a_pass:.1f} passes"
     return (
         f"{parameters:,} parameters on {learner.workers.device} in {t.precision}, "
         f"{'compiled' if learner.compiled else 'not compiled'}; {t.batch} × {t.length} tokens a "
