@@ -72,11 +72,7 @@ class Learner:
         self._objective: Any = Objective(self.model)
         if workers.count > 1:
             ids = [device.index] if device.type == "cuda" else None
-            self._objective = DistributedDataParallel(
-                self._objective,
-                device_ids=ids,
-                broadcast_buffers=False,  # they are constants
-            )
+            self._objective = DistributedDataParallel(self._objective, device_ids=ids)
         self._compute = self._objective
 
     # ---- a checkpoint -------------------------------------------------------------------------
