@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from . import _core
-from .errors import FileError, FileMissing, InvalidArgument, TokenizerError
+from .errors import FileError, InvalidArgument, TokenizerError
+from .files import not_what_was_wanted, read
 
 if TYPE_CHECKING:
     import sentencepiece
@@ -65,7 +66,7 @@ class BinTokenizer:
 
     def __init__(self, path: str | Path, vocab_size: int | None = None) -> None:
         self.path = Path(path)
-        data = _read(self.path)
+        data = read(self.path)
         if vocab_size is None:
             vocab_size = _core.count_tokenizer_entries(data, os.fsencode(path))
         self._core = _core.BpeTokenizer(data, vocab_size, os.fsencode(path))
@@ -137,14 +138,9 @@ class SentencePieceTokenizer:
     """
 
     def __init__(self, path: str | Path, data: bytes | None = None) -> None:
-        import sentencepiece  # here, since importing it costs more than loading a small model
-
         self.path = Path(path)
-        self.data = _read(self.path) if data is None else data
-        try:
-            self._sp = sentencepiece.SentencePieceProcessor(model_proto=self.data)
-        except RuntimeError as error:
-            raise TokenizerError(f"{path}: not a SentencePiece model ({error})") from None
+        self.data = read(self.path) if data is None else data
+        self._sp = _sentencepiece(self.path, self.data)
         # The library cannot leave out a dummy prefix that the file asks for; the core can, of BPE.
         self._core: _core.SentencePieceModel | None = None
         with contextlib.suppress(TokenizerError):
@@ -216,6 +212,24 @@ class SentencePieceTokenizer:
         return f"SentencePieceTokenizer({str(self.path)!r}, vocab_size={self.vocab_size})"
 
 
+def _sentencepiece(path: Path, data: bytes) -> sentencepiece.SentencePieceProcessor:
+    import sentencepiece  # here, since importing it costs more than loading a small model
+
+    wanted, remedy = "a SentencePiece model", "put the tokenizer.model of this model there"
+    # What is certainly none is not shown to the library, which would write to standard error.
+    if not data or _core.what_is(data)[0] not in ("", "a tokenizer"):
+        raise TokenizerError(not_what_was_wanted(path, data, wanted, remedy))
+    try:
+        found = sentencepiece.SentencePieceProcessor(model_proto=data)
+    except RuntimeError:
+        found = None
+    if found is None or found.vocab_size() == 0:
+        why = "it is cut short, or another kind of file"
+        own = ("a tokenizer",)
+        raise TokenizerError(not_what_was_wanted(path, data, wanted, remedy, reason=why, own=own))
+    return found
+
+
 def _piece(sp: sentencepiece.SentencePieceProcessor, i: int) -> tuple[bytes, str]:
     """The bytes and the kind of one piece."""
     if sp.is_unknown(i):
@@ -235,15 +249,6 @@ def checked_text(text: object) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise FileMissing(f"{path}: no such file") from None
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror}") from None
-
-
 def open_tokenizer(path: str | Path, vocab_size: int | None = None) -> Tokenizer:
     """Opens a tokenizer of either kind, told apart by its content.
 
@@ -255,7 +260,7 @@ def open_tokenizer(path: str | Path, vocab_size: int | None = None) -> Tokenizer
     tokenizer: Tokenizer
     # A .model begins with the first field of its protobuf message (tag 0x0A), a .bin with the
     # length of its longest piece, whose lowest byte can be 0x0A too: then its entries must fit.
-    data = _read(path)
+    data = read(path)
     if not data.startswith(b"\n") or _is_bin(data, path):
         tokenizer = BinTokenizer(path)
     else:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tinyzh
+from mistakes import KINDS, POINTER
 from places import ROOT
-from tinyzh import CheckpointError, FileMissing, Model, TokenizerError
+from tinyzh import CheckpointError, FileError, FileMissing, Model, TokenizerError
 from tinyzh.formats.conversion import convert
 from tinyzh.formats.huggingface import half_split, interleaved
 from zoo import get
@@ -224,7 +227,8 @@ def test_pickles_are_left_to_pytorch(folder: Path, monkeypatch: pytest.MonkeyPat
     (folder / "pytorch_model.bin").write_bytes(b"PK\3\4 no archive")
     with monkeypatch.context() as patch:
         patch.setitem(__import__("sys").modules, "torch", None)
-        with pytest.raises(ImportError, match=r"a pickle, which only PyTorch is let to read"):
+        words = r"a pickle, which only PyTorch is let to read: .*: pip install torch$"
+        with pytest.raises(ImportError, match=words):
             Model(folder)
     torch = pytest.importorskip("torch", reason="reads pickles")
     with pytest.raises(CheckpointError, match="PyTorch refuses it as a file of tensors"):
@@ -327,6 +331,25 @@ def text(name: str, content: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).write_text(content, encoding="utf-8") and None
 
 
+def weights_named(*names: str) -> Callable[[Path], None]:
+    """The weights under other names."""
+
+    def change_it(folder: Path) -> None:
+        for name in names:
+            shutil.copy(folder / "model.safetensors", folder / name)
+        (folder / "model.safetensors").unlink()
+
+    return change_it
+
+
+def without(*names: str) -> Callable[[Path], None]:
+    def change_it(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return change_it
+
+
 FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
     "empty": (empty, "a folder without config.json"),
     "adapter": (holds("adapter_config.json"), "a PEFT adapter, .*merge_and_unload"),
@@ -340,9 +363,22 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "files": (holds("a.bin", "b.gguf", "tokenizer.bin"), r"give one of its files: a\.bin, b\.gguf"),
     "no weights": (without_weights(), "download the whole folder again"),
+    "no config": (
+        without("config.json"),
+        r"holds model\.safetensors and no config\.json, .*: download that too",
+    ),
+    "other name": (
+        weights_named("model.fp16.safetensors"),
+        r"it holds model\.fp16\.safetensors: rename it to model\.safetensors",
+    ),
+    "no index": (
+        weights_named("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"),
+        r"model-00001-of-00002\.safetensors, a part .* model\.safetensors\.index\.json too",
+    ),
     "flax": (without_weights("flax_model.msgpack"), "it holds flax_model.msgpack, Flax weights"),
     "gguf": (without_weights("x.gguf"), r"it holds x\.gguf"),
-    "not json": (text("config.json", "<html>"), r"config\.json: not JSON"),
+    "not json": (text("config.json", "{]}"), r"config\.json: not JSON \(.*\); download it again"),
+    "page": (text("config.json", "<html>"), r"config\.json: not JSON but an HTML .*download the"),
     "a list": (text("config.json", "[]"), r"config\.json: holds no object"),
     "deep": (text("config.json", "[" * 100_000), r"config\.json: not JSON"),
     "defaults": (
@@ -365,6 +401,58 @@ def test_every_other_folder_is_told_what_it_is(
         Model(folder)
     assert str(folder) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("data", "words"), KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize(
+    "name",
+    ["config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json"],
+)
+def test_every_file_of_a_folder_is_called_what_it_is(
+    folder: Path, name: str, data: bytes, words: str
+) -> None:
+    if name.endswith("index.json"):
+        (folder / "model.safetensors").unlink()
+    (folder / name).write_bytes(data)
+    with pytest.raises(CheckpointError, match=words) as raised:
+        Model(folder)
+    assert str(raised.value).startswith(f"{folder / name}: not ")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("data", [b"", POINTER, KINDS["page"][0], b"{}"])
+def test_a_pickle_that_is_none_needs_no_pytorch(folder: Path, data: bytes) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"not PyTorch's weights but (a|an|empty) "):
+        Model(folder)
+
+
+@pytest.mark.parametrize(("data", "words"), KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("name", ["tokenizer.model", "tokenizer.json"])
+def test_a_folders_tokenizer_is_called_what_it_is(
+    folder: Path, name: str, data: bytes, words: str
+) -> None:
+    if name == "tokenizer.json":
+        pytest.importorskip("tokenizers", reason="reads tokenizer.json")
+    for other in ("tokenizer.model", "tokenizer.json"):
+        (folder / other).unlink()
+    (folder / name).write_bytes(data)
+    with pytest.raises(TokenizerError, match=words) as raised:
+        Model(folder)
+    assert name in str(raised.value)
+    Model(folder, tokenizer=False).close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such files")
+@pytest.mark.parametrize(
+    "name", ["config.json", "generation_config.json", "model.safetensors", "tokenizer.model"]
+)
+def test_pipes_in_a_folder(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(FileError, match=f"{name}: is a pipe"):
+        Model(folder)
 
 
 def test_weights_without_their_folder(folder: Path, tmp_path: Path) -> None:

@@ -67,9 +67,11 @@ def entry(**values: Any) -> Any:
 
 BROKEN: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", "0 bytes"),
-    "short": (b"1234567", "7 bytes"),
-    "length beyond": (struct.pack("<Q", 10**6) + b"{}", "no safetensors file"),
-    "length beyond everything": (struct.pack("<Q", 2**64 - 1) + b"{}", "no safetensors file"),
+    "short": (b"123\x01567", r"\(7 bytes, with a header of [\d,]+\); download it again"),
+    "length beyond": (struct.pack("<Q", 10**6) + b"{}", "10 bytes, with a header of 1,000,000"),
+    "length beyond everything": (struct.pack("<Q", 2**64 - 1) + b"{}", "not a whole safetensors"),
+    "cut in its header": (file()[:40], "not a whole safetensors file .* header of"),
+    "a page": (b"<html><body>404</body></html>", "not a whole .* but an HTML or XML page"),
     "no json": (file(b"{nonsense"), "header makes no sense"),
     "a list": (file([1, 2]), "header makes no sense"),
     "no utf-8": (file(b'{"\xff": 1}'), "header makes no sense"),

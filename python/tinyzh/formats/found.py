@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,12 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _core
 from ..config import Config
-from ..errors import CheckpointError, FileError, FileMissing, InvalidArgument
+from ..errors import CheckpointError, FileMissing, InvalidArgument
+from ..files import is_folder, start_of
 from ..tokenizer import BOS, EOS, Tokenizer, find_tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+#: owner/name, perhaps with :file, and not the path of a kind of file that is opened.
+_ON_THE_HUB = re.compile(
+    r"[\w-][\w.-]*/[\w.-]+(?<!\.bin)(?<!\.tz)(?<!\.gguf)(?<!\.safetensors)(:.+)?", re.ASCII
+)
 
 __all__ = ["Found", "of_source", "open_path", "source_of", "source_of_file"]
 
@@ -42,12 +49,12 @@ def open_path(path: str | os.PathLike[str]) -> Found:
         CheckpointError: it is none of these; the message says what it is and what to do.
         MissingPackage: reading it needs a package that is not installed.
     """
-    path = Path(path)
-    if path.is_dir():
+    if _is_folder(path):
         from .huggingface import open_folder
 
-        return open_folder(path)
-    start = _start(path)
+        return open_folder(Path(path))
+    path = Path(path)
+    start = start_of(path)
     if start.startswith(b"GGUF"):
         from .gguf import open_gguf
 
@@ -80,14 +87,23 @@ def of_source(name: str, source: _core.Source, tokenizer: Callable[[int], Tokeni
     )
 
 
-def _start(path: Path) -> bytes:
+def _is_folder(path: str | os.PathLike[str]) -> bool:
+    """As ``is_folder``; what may be the name of a model on the hub is told where those are."""
     try:
-        with path.open("rb") as file:
-            return file.read(16)
-    except FileNotFoundError:
-        raise FileMissing(f"{path}: no such file") from None
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror}") from None
+        return is_folder(path)
+    except FileMissing as error:
+        name = os.fspath(path)
+        if name.startswith(("http://", "https://")):
+            raise FileMissing(
+                f"{name}: an address, and no file; download it first (a model of the Hugging Face "
+                "hub by its name: tinyzh pull OWNER/NAME)"
+            ) from None
+        if _ON_THE_HUB.fullmatch(name) and not os.path.isdir(os.path.dirname(name)):
+            raise FileMissing(
+                f"{error}; if it is a model of the Hugging Face hub, get it with "
+                f"tinyzh pull {name}, or open it with Model.from_pretrained"
+            ) from None
+        raise
 
 
 def _belongs_to_folder(path: Path, start: bytes) -> bool:

@@ -7,12 +7,14 @@ of wq and wk change places.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..config import Config
-from ..errors import CheckpointError, FileError, InvalidArgument, TokenizerError
+from ..errors import CheckpointError, InvalidArgument, TokenizerError
+from ..files import not_what_was_wanted, read, size_of
 from ..sampling import SamplingParams
 from ..tokenizer import BOS, EOS, SentencePieceTokenizer, Tokenizer, find_tokenizer
 from ..weights import LAYER_TENSORS, shapes
@@ -46,6 +48,8 @@ LAYER_NAMES = {
 
 ROTATED = ("wq", "wk")  #: whose rows change places
 _LIMIT = 100_000_000  # bytes of a JSON file
+_PART = re.compile(r"(model|pytorch_model)-\d+-of-\d+(\.safetensors|\.bin)")
+_PICKLE = "pytorch_model"  # how the name of PyTorch's weights begins
 
 #: Sampling parameters that generation_config.json and ours have in common.
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
@@ -117,14 +121,16 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: there is none in it.
         FileError: it cannot be read.
     """
+    if size_of(path) > _LIMIT:
+        raise CheckpointError(f"{path}: has over {_LIMIT:,} bytes, which is no configuration")
+    data = read(path)
     try:
-        if path.stat().st_size > _LIMIT:
-            raise CheckpointError(f"{path}: has over {_LIMIT:,} bytes, which is no configuration")
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror}") from None
+        found = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not JSON ({error}); download it again") from None
+        own = ("a JSON file", "plain text")
+        raise CheckpointError(
+            not_what_was_wanted(path, data, "JSON", "download it again", reason=str(error), own=own)
+        ) from None
     if not isinstance(found, dict):
         raise CheckpointError(f"{path}: holds no object of names and values; download it again")
     return found
@@ -148,6 +154,12 @@ def _what_folder(folder: Path) -> str:
         return (
             "Meta's original release of a Llama; convert it with transformers' "
             "convert_llama_weights_to_hf.py, or llama2.c's export.py"
+        )
+    weights = [n for n in sorted(names) if n.endswith(".safetensors") or n.startswith(_PICKLE)]
+    if weights:
+        return (
+            f"holds {weights[0]} and no config.json, without which weights cannot be read: "
+            "download that too"
         )
     models = sorted(
         n for n in names if n.endswith((".bin", ".tz", ".gguf")) and not n.startswith("tok")
@@ -271,6 +283,11 @@ def _weight_files(folder: Path) -> list[tuple[Path, Callable[[Path], TensorFile]
     names = sorted(p.name for p in folder.iterdir())
     held = [f"{n}, {others[n]}" for n in names if n in others]
     held += [n for n in names if n.endswith((".gguf", ".tz"))]
+    if part := next(filter(None, map(_PART.fullmatch, names)), None):
+        listing = f"{part[1]}{part[2]}.index.json"
+        held = [f"{part[0]}, a part of the weights: download {listing} too, which lists the parts"]
+    elif not held:
+        held = [f"{n}: rename it to {kinds[0][0]}" for n in names if n.endswith(".safetensors")]
     raise CheckpointError(
         f"{folder}: no model.safetensors and no pytorch_model.bin"
         + (f"; it holds {'; '.join(held)}" if held else "; download the whole folder again")

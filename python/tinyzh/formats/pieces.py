@@ -236,5 +236,5 @@ class Pieces:
 
 
 def _model_message() -> Any:
-    require("google.protobuf", "hub", "SentencePiece's file")
+    require("google.protobuf", what="SentencePiece's file", package="protobuf")
     return require("sentencepiece.sentencepiece_model_pb2", "hub").ModelProto()

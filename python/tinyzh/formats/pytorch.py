@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CheckpointError
 from ..extras import require
+from ..files import not_what_was_wanted, start_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +26,12 @@ class PickleFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        torch = require("torch", "train", f"{path} is a pickle, which only PyTorch is let to read")
+        start = start_of(path)
+        if not start.startswith((b"PK", b"\x80")):
+            remedy = "download it again, or take the model's safetensors"
+            raise CheckpointError(not_what_was_wanted(path, start, "PyTorch's weights", remedy))
+        what = f"{path} is a pickle, which only PyTorch is let to read"
+        torch = require("torch", what=what, package="torch")
         try:
             found = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # whatever a damaged or dangerous pickle leads to

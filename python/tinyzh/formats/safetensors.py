@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CheckpointError, FileError, FileMissing
+from ..errors import CheckpointError, FileError
+from ..files import not_what_was_wanted, size_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,34 +48,24 @@ class SafetensorsFile:
         import numpy as np
 
         self.path = path
+        empty = size_of(path) == 0  # which cannot be mapped
         try:
-            if path.stat().st_size < 8:
-                raise CheckpointError(f"{path}: its {path.stat().st_size} bytes are {_AGAIN}")
-            self._bytes = np.memmap(path, np.uint8, "r")
-        except FileNotFoundError:
-            raise FileMissing(f"{path}: no such file") from None
+            self._bytes = np.empty(0, np.uint8) if empty else np.memmap(path, np.uint8, "r")
         except OSError as error:
             raise FileError(f"{path}: {error.strerror}") from None
         self._entries = self._parsed()
 
     def _parsed(self) -> dict[str, _Entry]:
         data, name = self._bytes, self.path
-        if data[:23].tobytes() == b"version https://git-lfs":
-            raise CheckpointError(
-                f"{name}: a Git LFS pointer, which stands for a file that is not here yet; "
-                'run "git lfs pull" in its repository, or tinyzh pull'
-            )
         length = int.from_bytes(data[:8].tobytes(), "little")
         if length > min(_LARGEST_HEADER, len(data) - 8):
-            raise CheckpointError(f"{name}: no safetensors file, or {_AGAIN}")
+            raise self._not_one(f"{len(data):,} bytes, with a header of {length:,}")
         try:
             header = json.loads(data[8 : 8 + length].tobytes())
             header.pop("__metadata__", None)
             entries = {key: _entry(value, 8 + length) for key, value in header.items()}
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise CheckpointError(
-                f"{name}: its header makes no sense ({error}); {_AGAIN}"
-            ) from None
+            raise self._not_one(f"its header makes no sense: {error}") from None
         at = 8 + length
         for key, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):
             wanted = _SIZES[entry.dtype] * math.prod(entry.shape)
@@ -89,6 +80,15 @@ class SafetensorsFile:
                 f"{name}: its tensors end at {at:,} and the file at {len(data):,}; {_AGAIN}"
             )
         return entries
+
+    def _not_one(self, reason: str) -> CheckpointError:
+        start, wanted = self._bytes[:4096].tobytes(), "a whole safetensors file"
+        own = ("a safetensors file",)
+        return CheckpointError(
+            not_what_was_wanted(
+                self.path, start, wanted, "download it again", reason=reason, own=own
+            )
+        )
 
     def names(self) -> list[str]:
         """Of all tensors."""

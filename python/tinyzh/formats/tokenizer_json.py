@@ -13,6 +13,7 @@ from typing import Any
 from .. import _core
 from ..errors import InvalidArgument, TokenizerError
 from ..extras import require
+from ..files import not_what_was_wanted, read
 from ..tokenizer import checked_text
 
 __all__ = ["JsonTokenizer"]
@@ -38,12 +39,18 @@ class JsonTokenizer:
     def __init__(self, path: str | Path, bos: int | None = None) -> None:
         self.path = Path(path)
         library = require("tokenizers", "hub", f"{path}")
+        data = read(self.path)
         try:
-            text = self.path.read_text(encoding="utf-8")
+            text = data.decode()
             self._library = library.Tokenizer.from_str(text)
             self._file: dict[str, Any] = json.loads(text)
         except Exception as error:  # the library raises Exception itself
-            raise TokenizerError(f"{path}: not a tokenizer.json ({error})") from None
+            remedy = "put the tokenizer.json of this model there"
+            raise TokenizerError(
+                not_what_was_wanted(
+                    path, data, "a tokenizer.json", remedy, reason=str(error), own=("a JSON file",)
+                )
+            ) from None
         if (kind := self._file["model"].get("type")) != "BPE":
             raise TokenizerError(
                 f"{path}: a tokenizer of the type {kind!r}; BPE can be read: look for a "
