@@ -268,6 +268,21 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
         {"architectures": ["LlamaForSequenceClassification"]},
         "LlamaForSequenceClassification",
     ),
+    "two classes": (
+        {"architectures": ["LlamaForCausalLM", "LlamaModel"]},
+        "architecture 'LlamaModel'; this engine",
+    ),
+    "class is text": (
+        {"architectures": "LlamaForCausalLM"},
+        "architectures is 'LlamaForCausalLM': expected a list of names",
+    ),
+    "class is a number": ({"architectures": 3}, "architectures is 3: expected a list of names"),
+    "huge eps": ({"rms_norm_eps": 10**400}, "rms_norm_eps is huge: expected a number"),
+    "huge theta": ({"rope_theta": 10**400}, "rope_theta is huge: expected a number"),
+    "huge theta inside": (
+        {"rope_parameters": {"rope_theta": 10**400}},
+        "rope_theta is huge: expected a number",
+    ),
     "scaled": (
         {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
         "rope_scaling is of the type 'llama3'",
@@ -281,7 +296,7 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "mlx": ({"quantization": {"group_size": 64}}, "another program quantised"),
     "gptq": ({"quantization_config": {"quant_method": "gptq"}}, "another program quantised"),
     "head size": ({"head_dim": 16}, "head_dim is 16, and this engine needs"),
-    "odd heads": ({"num_attention_heads": 5, "head_dim": None}, "hidden_size is 48"),
+    "odd heads": ({"num_attention_heads": 5, "head_dim": None}, "5 heads share a width of 48"),
     "no layers": ({"num_hidden_layers": None}, "num_hidden_layers is None: expected a positive"),
     "negative": ({"hidden_size": -48}, "hidden_size is -48"),
     "text": ({"hidden_size": "48"}, "hidden_size is '48'"),
@@ -381,6 +396,10 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
     "page": (text("config.json", "<html>"), r"config\.json: not JSON but an HTML .*download the"),
     "a list": (text("config.json", "[]"), r"config\.json: holds no object"),
     "deep": (text("config.json", "[" * 100_000), r"config\.json: not JSON"),
+    "huge defaults": (
+        text("generation_config.json", f'{{"temperature": {10**400}}}'),
+        r"generation_config\.json: temperature is 1000",
+    ),
     "defaults": (
         text("generation_config.json", '{"top_p": 7}'),
         r"generation_config\.json: top_p is 7",

@@ -14,8 +14,9 @@ from ..config import Config
 from ..errors import CheckpointError, FileError, InvalidArgument, TokenizerError
 from ..extras import require
 from ..tokenizer import BOS, EOS, Tokenizer
-from ..weights import LAYER_TENSORS, shapes
+from ..weights import Names, gather
 from .found import Found, source_of_file
+from .header import Header
 from .pieces import NORMAL, UNKNOWN, Pieces
 
 if TYPE_CHECKING:
@@ -24,27 +25,23 @@ if TYPE_CHECKING:
 
 __all__ = ["open_gguf", "write_gguf"]
 
-NAMES = {"tok_emb": "token_embd", "rms_final": "output_norm", "wcls": "output"}
-LAYER_NAMES = {
-    "rms_att": "attn_norm",
-    "wq": "attn_q",
-    "wk": "attn_k",
-    "wv": "attn_v",
-    "wo": "attn_output",
-    "rms_ffn": "ffn_norm",
-    "w1": "ffn_gate",
-    "w2": "ffn_down",
-    "w3": "ffn_up",
-}
+NAMES = Names(
+    outside={"tok_emb": "token_embd", "rms_final": "output_norm", "wcls": "output"},
+    layer="blk.{}",
+    inside={
+        "rms_att": "attn_norm",
+        "wq": "attn_q",
+        "wk": "attn_k",
+        "wv": "attn_v",
+        "wo": "attn_output",
+        "rms_ffn": "ffn_norm",
+        "w1": "ffn_gate",
+        "w2": "ffn_down",
+        "w3": "ffn_up",
+    },
+)
 
 _Q8_GROUP = 32  # weights of a row that share a scale
-
-
-def _names(name: str, layers: int) -> list[str]:
-    """Theirs for one of ours."""
-    if name in NAMES:
-        return [f"{NAMES[name]}.weight"]
-    return [f"blk.{i}.{LAYER_NAMES[name]}.weight" for i in range(layers)]
 
 
 # ---- reading ----------------------------------------------------------------------------------
@@ -85,7 +82,9 @@ class _File:
                 f"{path}: damaged or incomplete ({error}): download it again"
             ) from None
         self._fields = reader.fields
-        self._tensors = {tensor.name: tensor for tensor in reader.tensors}
+        self._tensors = {
+            tensor.name: _Tensor(self.path, tensor, self._library) for tensor in reader.tensors
+        }
 
     def get(self, key: str, default: Any = None) -> Any:
         """A value of the header."""
@@ -96,12 +95,6 @@ class _File:
             return field.contents()
         except Exception as error:  # text that is no UTF-8, a type that there is not
             raise CheckpointError(f"{self.path}: its {key} is damaged ({error})") from None
-
-    def _real(self, key: str, default: float) -> float:
-        value = self.get(key, default)
-        if not isinstance(value, (int, float)):
-            raise CheckpointError(f"{self.path}: {key} is {value!r:.100}: expected a number")
-        return float(value)
 
     def token(self, key: str, default: int) -> int:
         """The id of a special token."""
@@ -117,109 +110,52 @@ class _File:
             raise CheckpointError(
                 f"{where}: a GGUF of the architecture {kind!r}; this engine computes 'llama'"
             )
-        if self._real("split.count", 1) > 1:
+        header = Header(where, self.get, "llama.")
+        if Header(where, self.get).real("split.count", 1) > 1:
             raise CheckpointError(
                 f"{where}: one of {self.get('split.count')} parts of a model; join them with "
                 "llama.cpp's llama-gguf-split --merge"
             )
-        if self._real("llama.expert_count", 0) > 0:
+        if header.real("expert_count", 0) > 0:
             raise CheckpointError(
                 f"{where}: a mixture of {self.get('llama.expert_count')} experts, which this "
                 "engine does not compute"
             )
         scaling = self.get("llama.rope.scaling.type", "none")
-        if scaling != "none" and self._real("llama.rope.scaling.factor", 1.0) != 1.0:
+        if scaling != "none" and header.real("rope.scaling.factor", 1.0) != 1.0:
             raise CheckpointError(
                 f"{where}: positions scaled by the rule {scaling!r}, which this engine does not "
                 "compute"
             )
-
-        def number(name: str, default: int | None = None) -> int:
-            value = self.get(f"llama.{name}", default)
-            if not isinstance(value, int) or not 0 < value < 2**31:
-                raise CheckpointError(
-                    f"{where}: llama.{name} is {value!r:.100}: expected a positive integer"
-                )
-            return value
-
-        dim, heads = number("embedding_length"), number("attention.head_count")
+        dim, heads = header.whole("embedding_length"), header.whole("attention.head_count")
         embedding = self._tensors.get("token_embd.weight")
         if embedding is None:
             raise CheckpointError(
                 f"{where}: holds no token_embd.weight, so no weights: it may be a vocabulary or "
                 "an adapter; give the model's GGUF"
             )
-        if dim % heads or dim // heads % 2:
-            raise CheckpointError(
-                f"{where}: {heads} heads share an embedding_length of {dim}: expected an even "
-                "number for each"
-            )
+        size = header.head_size(dim, heads)
         for name in ("rope.dimension_count", "attention.key_length", "attention.value_length"):
-            if number(name, dim // heads) != dim // heads:
+            if (said := header.whole(name, size)) != size:
                 raise CheckpointError(
-                    f"{where}: llama.{name} is {number(name)}, and this engine needs {dim // heads}"
+                    f"{where}: llama.{name} is {said}, and this engine needs {size}"
                 )
         return Config(
             dim=dim,
-            hidden_dim=number("feed_forward_length"),
-            n_layers=number("block_count"),
+            hidden_dim=header.whole("feed_forward_length"),
+            n_layers=header.whole("block_count"),
             n_heads=heads,
-            n_kv_heads=number("attention.head_count_kv", heads),
-            vocab_size=int(embedding.shape[1]),  # in GGUF's order: columns, rows
-            seq_len=number("context_length"),
+            n_kv_heads=header.whole("attention.head_count_kv", heads),
+            vocab_size=embedding.shape[0],
+            seq_len=header.whole("context_length"),
             tied="output.weight" not in self._tensors,
-            norm_eps=self._real("llama.attention.layer_norm_rms_epsilon", 1e-5),
-            rope_theta=self._real("llama.rope.freq_base", 10000.0),
+            norm_eps=header.real("attention.layer_norm_rms_epsilon", 1e-5),
+            rope_theta=header.real("rope.freq_base", 10000.0),
         )
 
     def arrays(self, config: Config) -> dict[str, NDArray[np.float32]]:
         """All tensors as float32, layers stacked."""
-        import numpy as np
-
-        left = dict(self._tensors)
-        found: dict[str, list[Any]] = {}
-        for name, shape in shapes(config).items():  # before memory is taken for anything
-            found[name] = []
-            for theirs in _names(name, config.n_layers):
-                tensor = left.pop(theirs, None)
-                wanted = shape[1:] if name in LAYER_TENSORS else shape
-                if tensor is None:
-                    raise CheckpointError(
-                        f"{self.path}: holds no {theirs}; it is damaged or of another kind"
-                    )
-                if (has := tuple(int(n) for n in reversed(tensor.shape))) != wanted:
-                    raise CheckpointError(
-                        f"{self.path}: {theirs} has the shape {has}, and its header makes it "
-                        f"{wanted}"
-                    )
-                found[name].append(tensor)
-        if left:
-            raise CheckpointError(
-                f"{self.path}: holds {min(left)}, which is not part of a Llama that this engine "
-                "computes"
-            )
-        arrays = {}
-        for name, shape in shapes(config).items():
-            arrays[name] = np.empty(shape, np.float32)
-            layers = arrays[name] if name in LAYER_TENSORS else [arrays[name]]
-            for out, tensor in zip(layers, found[name], strict=True):
-                out[...] = self._float32(tensor)
-        return arrays
-
-    def _float32(self, tensor: Any) -> NDArray[np.float32]:
-        kind = tensor.tensor_type
-        try:
-            values: NDArray[np.float32] = self._library.quants.dequantize(tensor.data, kind)
-            return values.reshape([int(n) for n in reversed(tensor.shape)])
-        except NotImplementedError:
-            raise CheckpointError(
-                f"{self.path}: {tensor.name} is of the type {kind.name}, which the gguf package "
-                "does not read; take a file of F32, F16, BF16, Q8_0 or Q4_0"
-            ) from None
-        except (ValueError, IndexError) as error:
-            raise CheckpointError(
-                f"{self.path}: {tensor.name} is damaged ({error}): download the file again"
-            ) from None
+        return gather(config, NAMES, self._tensors, self.path)
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer inside."""
@@ -246,6 +182,30 @@ class _File:
             ).opened(self.path)
         except (TypeError, ValueError) as error:  # of the lists' content
             raise TokenizerError(f"{self.path}: its tokenizer is damaged ({error})") from None
+
+
+class _Tensor:
+    """One of a file's, in the words of ``weights.py``."""
+
+    def __init__(self, file: Path, tensor: Any, library: Any) -> None:
+        self._file, self._tensor, self._library = file, tensor, library
+        self.shape = tuple(int(n) for n in reversed(tensor.shape))  # columns come first there
+
+    def read(self) -> NDArray[np.float32]:
+        """As float32, whatever type it has."""
+        tensor, kind = self._tensor, self._tensor.tensor_type
+        try:
+            values: NDArray[np.float32] = self._library.quants.dequantize(tensor.data, kind)
+            return values.reshape(self.shape)
+        except NotImplementedError:
+            raise CheckpointError(
+                f"{self._file}: {tensor.name} is of the type {kind.name}, which the gguf package "
+                "does not read; take a file of F32, F16, BF16, Q8_0 or Q4_0"
+            ) from None
+        except (ValueError, IndexError) as error:
+            raise CheckpointError(
+                f"{self._file}: {tensor.name} is damaged ({error}): download the file again"
+            ) from None
 
 
 # ---- writing ----------------------------------------------------------------------------------
@@ -294,20 +254,13 @@ def write_gguf(
                         f"{name} has a weight of {np.abs(array).max():g}, and F16 ends at 65504: "
                         "take dtype float32"
                     )
-                writer.add_tensor(_their_name(name), data, raw_dtype=chosen)
+                writer.add_tensor(NAMES.of(name), data, raw_dtype=chosen)
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_tensors_to_file()
         finally:
             writer.close()
     progress(len(weights), len(weights))
-
-
-def _their_name(name: str) -> str:
-    if name in NAMES:
-        return f"{NAMES[name]}.weight"
-    _, layer, tensor = name.split(".")
-    return f"blk.{layer}.{LAYER_NAMES[tensor]}.weight"
 
 
 def _write_header(

@@ -8,43 +8,42 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ..config import Config
 from ..errors import CheckpointError, InvalidArgument, TokenizerError
 from ..files import not_what_was_wanted, read, size_of
 from ..sampling import SamplingParams
 from ..tokenizer import BOS, EOS, SentencePieceTokenizer, Tokenizer, find_tokenizer
-from ..weights import LAYER_TENSORS, shapes
+from ..weights import Names, Tensor, gather
 from .found import Found, source_of_file
-from .pytorch import PickleFile
-from .safetensors import SafetensorsFile
+from .header import Header
+from .pytorch import open_pickle
+from .safetensors import open_safetensors
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["LAYER_NAMES", "NAMES", "ROTATED", "half_split", "interleaved", "open_folder"]
+__all__ = ["NAMES", "ROTATED", "half_split", "interleaved", "open_folder"]
 
-#: Our names of the tensors outside and inside of the layers -> theirs.
-NAMES = {
-    "tok_emb": "model.embed_tokens.weight",
-    "rms_final": "model.norm.weight",
-    "wcls": "lm_head.weight",
-}
-LAYER_NAMES = {
-    "rms_att": "input_layernorm",
-    "wq": "self_attn.q_proj",
-    "wk": "self_attn.k_proj",
-    "wv": "self_attn.v_proj",
-    "wo": "self_attn.o_proj",
-    "rms_ffn": "post_attention_layernorm",
-    "w1": "mlp.gate_proj",
-    "w2": "mlp.down_proj",
-    "w3": "mlp.up_proj",
-}
+NAMES = Names(
+    outside={"tok_emb": "model.embed_tokens", "rms_final": "model.norm", "wcls": "lm_head"},
+    layer="model.layers.{}",
+    inside={
+        "rms_att": "input_layernorm",
+        "wq": "self_attn.q_proj",
+        "wk": "self_attn.k_proj",
+        "wv": "self_attn.v_proj",
+        "wo": "self_attn.o_proj",
+        "rms_ffn": "post_attention_layernorm",
+        "w1": "mlp.gate_proj",
+        "w2": "mlp.down_proj",
+        "w3": "mlp.up_proj",
+    },
+)
 
 ROTATED = ("wq", "wk")  #: whose rows change places
 _LIMIT = 100_000_000  # bytes of a JSON file
@@ -74,14 +73,6 @@ def _regrouped(rows: NDArray[Any], groups: tuple[int, int, int]) -> NDArray[Any]
 # ---- reading ----------------------------------------------------------------------------------
 
 
-class TensorFile(Protocol):
-    """A file of tensors of some format."""
-
-    def names(self) -> list[str]: ...
-    def shape(self, name: str) -> tuple[int, ...]: ...
-    def read(self, name: str) -> NDArray[np.floating[Any]]: ...
-
-
 def open_folder(folder: Path) -> Found:
     """Opens a Llama that transformers has saved.
 
@@ -106,7 +97,7 @@ def open_folder(folder: Path) -> Found:
         folder.resolve().name,
         "Hugging Face",
         config,
-        lambda: source_of_file(folder, config, _arrays(config, weights, str(folder))),
+        lambda: source_of_file(folder, config, _arrays(config, weights, folder)),
         lambda: _tokenizer(folder, config.vocab_size, bos),
         defaults=_defaults(wishes, generation),
         bos=bos,
@@ -188,12 +179,15 @@ _UNSUPPORTED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
 
 def _config(raw: Mapping[str, Any], path: Path) -> Config:
     """The shape; every difference from what the engine computes is an error that names it."""
-    kind = raw.get("model_type")
-    names = raw.get("architectures") or []
-    if kind != "llama" or any(name != "LlamaForCausalLM" for name in names):
-        architecture = f"model_type {kind!r}" if kind != "llama" else f"architecture {names[0]!r}"
+    kind, names = raw.get("model_type"), raw.get("architectures") or []
+    header = Header(path, {**raw, "rope_theta": _rope(raw, path)}.get)
+    if not isinstance(names, list):
+        raise header.refused("architectures", names, "a list of names")
+    others = [f"model_type {kind!r:.100}"] if kind != "llama" else []
+    others += [f"architecture {name!r:.100}" for name in names if name != "LlamaForCausalLM"]
+    if others:
         raise CheckpointError(
-            f"{path}: {architecture}; this engine computes LlamaForCausalLM of model_type 'llama'"
+            f"{path}: {others[0]}; this engine computes LlamaForCausalLM of model_type 'llama'"
         )
     for name, unused, words in _UNSUPPORTED:
         value = raw.get(name)
@@ -201,43 +195,24 @@ def _config(raw: Mapping[str, Any], path: Path) -> Config:
             raise CheckpointError(
                 f"{path}: {name} is {value!r:.100}: {words}, which this engine does not compute"
             )
-    rope = _rope(raw, path)
-
-    def number(name: str, default: int | None = None) -> int:
-        value = raw.get(name, default)
-        if value is None and default is not None:
-            value = default
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
-            raise CheckpointError(f"{path}: {name} is {value!r:.100}: expected a positive integer")
-        return value
-
-    def real(name: str, value: Any) -> float:
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise CheckpointError(f"{path}: {name} is {value!r:.100}: expected a number")
-        return float(value)
-
-    heads, dim = number("num_attention_heads"), number("hidden_size")
-    if dim % heads or dim // heads % 2:
-        raise CheckpointError(
-            f"{path}: hidden_size is {dim}: expected an even number for each of the "
-            f"{heads} num_attention_heads"
-        )
-    if raw.get("head_dim") not in (None, dim // heads):
+    heads, dim = header.whole("num_attention_heads"), header.whole("hidden_size")
+    size = header.head_size(dim, heads)
+    if raw.get("head_dim") not in (None, size):
         raise CheckpointError(
             f"{path}: head_dim is {raw['head_dim']!r:.100}, and this engine needs hidden_size / "
             f"num_attention_heads, {dim} / {heads}"
         )
     return Config(
         dim=dim,
-        hidden_dim=number("intermediate_size"),
-        n_layers=number("num_hidden_layers"),
+        hidden_dim=header.whole("intermediate_size"),
+        n_layers=header.whole("num_hidden_layers"),
         n_heads=heads,
-        n_kv_heads=number("num_key_value_heads", heads),
-        vocab_size=number("vocab_size"),
-        seq_len=number("max_position_embeddings", 2048),
+        n_kv_heads=header.whole("num_key_value_heads", heads),
+        vocab_size=header.whole("vocab_size"),
+        seq_len=header.whole("max_position_embeddings", 2048),
         tied=raw.get("tie_word_embeddings", False) is True,
-        norm_eps=real("rms_norm_eps", raw.get("rms_norm_eps", 1e-6)),
-        rope_theta=real("rope_theta", rope),
+        norm_eps=header.real("rms_norm_eps", 1e-6),
+        rope_theta=header.real("rope_theta", 10000.0),
     )
 
 
@@ -258,11 +233,14 @@ def _rope(raw: Mapping[str, Any], path: Path) -> Any:
     return theta
 
 
-def _weight_files(folder: Path) -> list[tuple[Path, Callable[[Path], TensorFile]]]:
+Opener = Callable[[Path], Mapping[str, Tensor]]
+
+
+def _weight_files(folder: Path) -> list[tuple[Path, Opener]]:
     """The files that together hold all tensors, and what opens each."""
-    kinds: tuple[tuple[str, Callable[[Path], TensorFile]], ...] = (
-        ("model.safetensors", SafetensorsFile),
-        ("pytorch_model.bin", PickleFile),
+    kinds: tuple[tuple[str, Opener], ...] = (
+        ("model.safetensors", open_safetensors),
+        ("pytorch_model.bin", open_pickle),
     )
     for name, opener in kinds:
         if (folder / name).exists():
@@ -299,56 +277,22 @@ def _is_plain_name(name: object) -> bool:
 
 
 def _arrays(
-    config: Config, files: Iterable[tuple[Path, Callable[[Path], TensorFile]]], where: str
+    config: Config, files: Iterable[tuple[Path, Opener]], folder: Path
 ) -> dict[str, NDArray[np.float32]]:
     """All tensors in our order and as float32, layers stacked."""
-    import numpy as np
-
-    left: dict[str, TensorFile] = {}  # by the name of the tensor
+    held: dict[str, Tensor] = {}
     for path, opener in files:
-        file = opener(path)
-        left.update(dict.fromkeys(file.names(), file))
-    # Everything is there and has its shape before memory is taken for anything.
-    found: dict[str, list[tuple[str, TensorFile]]] = {}
-    for name, shape in shapes(config).items():
-        in_layers = name in LAYER_TENSORS
-        found[name] = []
-        for theirs in _their_names(name, config.n_layers):
-            held = left.pop(theirs, None)
-            if held is None:
-                raise CheckpointError(
-                    f"{where}: holds no {theirs}; it is not a whole LlamaForCausalLM: "
-                    "download it again"
-                )
-            if held.shape(theirs) != (wanted := shape[1:] if in_layers else shape):
-                raise CheckpointError(
-                    f"{where}: {theirs} has the shape {held.shape(theirs)}, and config.json "
-                    f"makes it {wanted}"
-                )
-            found[name].append((theirs, held))
-    if config.tied:
-        left.pop(NAMES["wcls"], None)  # the same once more
-    for theirs in left:
-        if not theirs.endswith("rotary_emb.inv_freq"):  # of old versions; it follows from the shape
-            raise CheckpointError(
-                f"{where}: holds {theirs}, which is not part of a Llama that this engine computes"
-            )
+        held.update(opener(path))
 
-    arrays = {}
-    for name, shape in shapes(config).items():
-        arrays[name] = np.empty(shape, np.float32)
-        layers = arrays[name] if name in LAYER_TENSORS else [arrays[name]]
-        for out, (theirs, file) in zip(layers, found[name], strict=True):
-            values = file.read(theirs)
-            out[...] = interleaved(values, config.head_size) if name in ROTATED else values
-    return arrays
+    def surplus(name: str) -> bool:
+        """The classifier of a tied model once more; what follows from the shape (old versions)."""
+        again = config.tied and name == NAMES.of("wcls")
+        return again or name.endswith("rotary_emb.inv_freq")
 
+    def changed(name: str, values: NDArray[Any]) -> NDArray[Any]:
+        return interleaved(values, config.head_size) if name in ROTATED else values
 
-def _their_names(name: str, layers: int) -> Iterator[str]:
-    if name in NAMES:
-        yield NAMES[name]
-    else:
-        yield from (f"model.layers.{i}.{LAYER_NAMES[name]}.weight" for i in range(layers))
+    return gather(config, NAMES, held, folder, surplus=surplus, changed=changed)
 
 
 def _defaults(wishes: Mapping[str, Any], path: Path) -> dict[str, Any]:

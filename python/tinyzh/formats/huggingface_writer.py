@@ -12,7 +12,7 @@ from ..config import Config
 from ..errors import InvalidArgument
 from ..extras import require
 from ..tokenizer import BOS, EOS
-from .huggingface import LAYER_NAMES, NAMES, ROTATED, half_split
+from .huggingface import NAMES, ROTATED, half_split
 from .pieces import UNKNOWN, Pieces
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def write_folder(
                 f"{name} has a weight of {np.abs(rows).max():g}, and float16 ends at 65504: "
                 "take dtype float32"
             )
-        tensors[_their_name(name)] = narrow
+        tensors[NAMES.of(name)] = narrow
     texts = _texts(config, dtype, pieces)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "model.safetensors") as part:
@@ -76,13 +76,6 @@ def write_folder(
         texts["tokenizer.model"] = {}
     progress(len(weights), len(weights))
     return [folder / name for name in ("model.safetensors", *texts)]
-
-
-def _their_name(name: str) -> str:
-    if name in NAMES:
-        return NAMES[name]
-    _, layer, tensor = name.split(".")
-    return f"model.layers.{layer}.{LAYER_NAMES[tensor]}.weight"
 
 
 def _texts(config: Config, dtype: str, pieces: Pieces | None) -> dict[str, dict[str, Any]]:
