@@ -27,6 +27,7 @@ from .generation import Generation, GenerationStats, TokenLogprob
 from .model import Choice, Model, Score
 from .sampling import SamplingParams
 from .session import Session
+from .special import Special
 from .stats import EngineStats, Percentiles
 from .tokenizer import BinTokenizer, SentencePieceTokenizer, Tokenizer
 from .trace import Trace
@@ -69,6 +70,7 @@ __all__ = [
     "Score",
     "SentencePieceTokenizer",
     "Session",
+    "Special",
     "TinyzhError",
     "TokenLogprob",
     "Tokenizer",

@@ -29,6 +29,7 @@ from .generation import Generation
 from .sampling import SamplingParams, checked_integer, checked_number
 from .session import Session
 from .sizes import parse_bytes
+from .special import LLAMA2C, Special
 from .stats import EngineStats
 from .tokenizer import Tokenizer, continue_with, open_tokenizer
 from .trace import Trace
@@ -143,9 +144,11 @@ class Model:
         self._checkpoint = self._core.checkpoint
         self._config = Config.from_checkpoint(self._checkpoint)
         self._format = found.format
-        self._bos, self._ends = found.bos, found.ends
         self._defaults = SamplingParams(**found.defaults)
         self._tokenizer = self._find_tokenizer(tokenizer, found)
+        self._special: Special = (
+            found.special or getattr(self._tokenizer, "special", None) or LLAMA2C
+        )
         self._vocabulary = _vocabulary(self._tokenizer, self._config.vocab_size)
         self._engine = _core.Engine(self._core, self._vocabulary, queue_limit, streams, kv_bytes)
         self._process = os.getpid()
@@ -226,7 +229,7 @@ class Model:
         if tokenizer is None:
             tokenizer = found.tokenizer()
         elif isinstance(tokenizer, (str, os.PathLike)):
-            tokenizer = open_tokenizer(Path(tokenizer))
+            tokenizer = open_tokenizer(Path(tokenizer), special=found.special or LLAMA2C)
         elif isinstance(tokenizer, bool) or not hasattr(tokenizer, "vocab_size"):
             raise InvalidArgument(
                 f"tokenizer is {tokenizer!r:.100}: expected a path, a tokenizer, False or None"
@@ -331,9 +334,9 @@ class Model:
             checked_integer("a token of stop_tokens", token, 0, self._config.vocab_size - 1)
         for token in params.logit_bias or {}:
             checked_integer("a token of logit_bias", token, 0, self._config.vocab_size - 1)
-        ends = self._ends if ends is None else ends
+        ends = self._special.ends if ends is None else ends
         ends = [i for i in ends if i < self._config.vocab_size]  # a model of bytes may have none
-        starts_text = self._tokenizer is not None and all(i == self._bos for i in ids)
+        starts_text = self._tokenizer is not None and all(i == self._special.bos for i in ids)
         request = self._engine.submit(
             ids,
             temperature=params.temperature,
@@ -428,6 +431,8 @@ class Model:
         if not isinstance(text, str):
             raise InvalidArgument(f"text is {text!r:.100}: expected a string")
         ids = self._ids(text)
+        if ids[:1] != [self._special.bos]:  # of a tokenizer that puts nothing before a text
+            ids = [self._special.bos, *ids]
         if len(ids) < 2:
             raise InvalidArgument(
                 f"the text {text!r:.100} has no tokens: expected at least one character"
@@ -620,9 +625,14 @@ class Model:
         return self._tokenizer
 
     @property
+    def special(self) -> Special:
+        """The tokens that begin and end a text."""
+        return self._special
+
+    @property
     def defaults(self) -> SamplingParams:
-        """What ``generate`` uses where it is told nothing else: tinyzh's own values, changed by the
-        generation_config.json of a Hugging Face folder."""
+        """What ``generate`` uses where it is told nothing else: tinyzh's own values, changed by
+        what a Hugging Face folder or a GGUF file asks for."""
         return self._defaults
 
     @property

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from . import _core
 from .errors import FileError, InvalidArgument, TokenizerError
 from .files import not_what_was_wanted, read
+from .special import LLAMA2C, Special
 
 if TYPE_CHECKING:
     import sentencepiece
@@ -23,8 +24,6 @@ __all__ = [
     "find_tokenizer",
     "open_tokenizer",
 ]
-
-BOS, EOS = 1, 2
 
 
 class Tokenizer(Protocol):
@@ -58,14 +57,17 @@ class BinTokenizer:
     Args:
         path: the file.
         vocab_size: how many pieces it must have; None: as many as it has.
+        special: what begins and ends a text.
 
     Raises:
         TokenizerError: not such a file, corrupt, or another number of pieces.
         FileError: it cannot be read.
     """
 
-    def __init__(self, path: str | Path, vocab_size: int | None = None) -> None:
-        self.path = Path(path)
+    def __init__(
+        self, path: str | Path, vocab_size: int | None = None, special: Special = LLAMA2C
+    ) -> None:
+        self.path, self.special = Path(path), special
         data = read(self.path)
         if vocab_size is None:
             vocab_size = _core.count_tokenizer_entries(data, os.fsencode(path))
@@ -114,7 +116,8 @@ class BinTokenizer:
         checked_text(text)
         prefix = True if dummy_prefix is None else dummy_prefix
         data = text.encode("utf-8", "surrogatepass")
-        return self._core.encode(data, bos, eos, prefix, squeeze_spaces, narrow_punctuation)
+        ids = self._core.encode(data, False, False, prefix, squeeze_spaces, narrow_punctuation)
+        return self.special.around(ids, bos, eos)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids; broken characters become U+FFFD."""
@@ -131,14 +134,17 @@ class SentencePieceTokenizer:
     Args:
         path: the file; or, with ``data``, where its content comes from.
         data: the content, if it is no file of its own.
+        special: what begins and ends a text.
 
     Raises:
         TokenizerError: not such a file.
         FileError: it cannot be read.
     """
 
-    def __init__(self, path: str | Path, data: bytes | None = None) -> None:
-        self.path = Path(path)
+    def __init__(
+        self, path: str | Path, data: bytes | None = None, special: Special = LLAMA2C
+    ) -> None:
+        self.path, self.special = Path(path), special
         self.data = read(self.path) if data is None else data
         self._sp = _sentencepiece(self.path, self.data)
         # The library cannot leave out a dummy prefix that the file asks for; the core can, of BPE.
@@ -194,7 +200,7 @@ class SentencePieceTokenizer:
         """
         text = checked_text(text)
         ids = self._without_prefix(text) if dummy_prefix is False else self._with_prefix(text)
-        return [BOS] * bos + ids + [EOS] * eos
+        return self.special.around(ids, bos, eos)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids; broken characters become U+FFFD."""
@@ -249,7 +255,9 @@ def checked_text(text: object) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def open_tokenizer(path: str | Path, vocab_size: int | None = None) -> Tokenizer:
+def open_tokenizer(
+    path: str | Path, vocab_size: int | None = None, special: Special = LLAMA2C
+) -> Tokenizer:
     """Opens a tokenizer of either kind, told apart by its content.
 
     Raises:
@@ -262,9 +270,9 @@ def open_tokenizer(path: str | Path, vocab_size: int | None = None) -> Tokenizer
     # length of its longest piece, whose lowest byte can be 0x0A too: then its entries must fit.
     data = read(path)
     if not data.startswith(b"\n") or _is_bin(data, path):
-        tokenizer = BinTokenizer(path)
+        tokenizer = BinTokenizer(path, special=special)
     else:
-        tokenizer = SentencePieceTokenizer(path)
+        tokenizer = SentencePieceTokenizer(path, special=special)
     if vocab_size is not None and tokenizer.vocab_size != vocab_size:
         raise TokenizerError(
             f"{path}: has {tokenizer.vocab_size} pieces, the model's vocabulary {vocab_size}; "
@@ -294,7 +302,9 @@ def _candidates(checkpoint: Path, vocab_size: int) -> Iterator[Path]:
             yield checkpoint.with_name(name)
 
 
-def find_tokenizer(checkpoint: str | Path, vocab_size: int) -> Tokenizer:
+def find_tokenizer(
+    checkpoint: str | Path, vocab_size: int, special: Special = LLAMA2C
+) -> Tokenizer:
     """The first tokenizer beside a checkpoint that has as many pieces as its vocabulary.
 
     Raises:
@@ -306,7 +316,7 @@ def find_tokenizer(checkpoint: str | Path, vocab_size: int) -> Tokenizer:
             looked.append(f"{path.name} (not there)")
             continue
         try:
-            tokenizer = open_tokenizer(path)
+            tokenizer = open_tokenizer(path, special=special)
         except (TokenizerError, FileError) as error:
             looked.append(f"{path.name} ({error})")
             continue

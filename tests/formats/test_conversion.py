@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import checkpoints
 import numpy as np
 import pytest
 import tinyzh
-from tinyzh import InvalidArgument, MissingPackage, Model, TokenizerError
+from tinyzh import (
+    InvalidArgument,
+    MissingPackage,
+    Model,
+    SamplingParams,
+    Special,
+    TokenizerError,
+)
 from tinyzh.formats.conversion import DTYPES, compare, convert, format_of_name
+from tinyzh.formats.huggingface_writer import write_folder
 from tinyzh.formats.pieces import Pieces
 from zoo import NAMES, SHAPES, get
 
@@ -105,8 +115,6 @@ def test_formats_without_eps_and_theta_refuse(
     with Model(kept.path) as model:
         changed = dataclasses.replace(model.config, **change)
         with Model.from_arrays(changed, model.weights) as other:
-            from tinyzh.formats.huggingface_writer import write_folder
-
             write_folder(tmp_path / "hf", other.config, other.weights, None)
     name = next(iter(change))
     with pytest.raises(InvalidArgument, match=name):
@@ -116,6 +124,115 @@ def test_formats_without_eps_and_theta_refuse(
         convert(tmp_path / "hf", tmp_path / path, format)
         with Model(tmp_path / path, tokenizer=False) as again:
             assert getattr(again.config, name) == pytest.approx(change[name], rel=1e-7)
+
+
+# ---- special tokens and defaults -----------------------------------------------------------------
+
+DEFAULTS = {
+    "temperature": 0.3,
+    "top_p": 0.8,
+    "top_k": 7,
+    "min_p": 0.05,
+    "repetition_penalty": 1.1,
+}
+SPECIALS = {
+    "another beginning": Special.of(5, 6, 7),
+    "one token for both": Special.of(0, 0),
+    "three ends": Special.of(1, 2, 3, 4),
+    "no beginning": Special.of(1, 2, add_bos=False),
+}
+
+
+@pytest.fixture
+def folder_with(tmp_path: Path) -> Callable[..., Path]:
+    """``folder_with(special, defaults)``: a folder that says so."""
+
+    def write(special: Special, defaults: dict[str, Any] | None = None) -> Path:
+        kept = get("grouped queries", tmp_path)
+        with Model(kept.path) as model:
+            pieces = Pieces.of(model.tokenizer)
+            write_folder(
+                tmp_path / "own", model.config, model.weights, pieces,
+                special=special, defaults=defaults or {},
+            )  # fmt: skip
+        return tmp_path / "own"
+
+    return write
+
+
+@pytest.mark.parametrize("special", SPECIALS.values(), ids=SPECIALS)
+@pytest.mark.parametrize("format", ["hf", "gguf"])
+def test_special_tokens_and_defaults_travel(
+    folder_with: Callable[..., Path], tmp_path: Path, format: str, special: Special
+) -> None:
+    source, target = folder_with(special, DEFAULTS), tmp_path / "out" / TARGETS[format]
+    target.parent.mkdir()
+    assert convert(source, target, format).notes == []
+    with Model(source) as before, Model(target) as after:
+        assert before.special == after.special == special
+        assert before.defaults == after.defaults == SamplingParams(**DEFAULTS)
+        ids = before.tokenizer.encode("从前", bos=False)
+        for model in (before, after):
+            begun = [special.bos] if special.add_bos else []
+            assert model.tokenizer.encode("从前") == begun + ids
+            assert model.tokenizer.encode("") == [special.bos]
+
+
+@pytest.mark.parametrize("special", SPECIALS.values(), ids=SPECIALS)
+def test_a_tokenizer_json_alone_says_it_too(
+    folder_with: Callable[..., Path], tmp_path: Path, special: Special
+) -> None:
+    pytest.importorskip("tokenizers", reason="reads tokenizer.json")
+    source = folder_with(special)
+    (source / "tokenizer.model").unlink()
+    for format in ("hf", "gguf"):
+        convert(source, tmp_path / TARGETS[format], format)
+        with Model(source) as before, Model(tmp_path / TARGETS[format]) as after:
+            assert after.special == before.special == special
+            for text in ("从前", ""):
+                assert after.tokenizer.encode(text) == before.tokenizer.encode(text)
+
+
+def test_greedy_defaults(folder_with: Callable[..., Path], tmp_path: Path) -> None:
+    source = folder_with(Special(), {"temperature": 0.0})
+    convert(source, tmp_path / "m.gguf", "gguf")
+    convert(source, tmp_path / "hf", "hf")
+    for path in (source, tmp_path / "hf", tmp_path / "m.gguf"):
+        with Model(path) as model:
+            assert model.defaults.temperature == 0
+
+
+def test_what_gguf_has_no_place_for_is_said(
+    folder_with: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = folder_with(Special.of(1, 2, 3, 4, 5), {"max_new_tokens": 40})
+    ends, default = convert(source, tmp_path / "m.gguf", "gguf").notes
+    assert "three tokens that end a text: [5] no longer do; pass stop_tokens=[5]" in ends
+    assert "no place for the default max_new_tokens=40" in default
+    assert Model(tmp_path / "m.gguf").special == Special.of(1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("format", ["v0", "v1", "v2", "tz"])
+def test_a_file_that_cannot_say_how_texts_begin_is_not_written(
+    folder_with: Callable[..., Path], tmp_path: Path, format: str
+) -> None:
+    for special, words in (
+        (Special.of(5, 6), f"begin with token 5, and {format} knows only 1, BOS: write it as hf"),
+        (Special(add_bos=False), "begin with no token before them, and"),
+    ):
+        with pytest.raises(InvalidArgument, match=words):
+            convert(folder_with(special), tmp_path / "new", format)
+        assert not (tmp_path / "new").exists()
+    source = folder_with(Special.of(1, 3), {"top_k": 7})
+    ends, defaults = convert(source, tmp_path / "new", format).notes[:2]
+    assert "cannot say that texts end with 1, 3: there it is 1 and 2; pass stop_tokens=[3]" in ends
+    assert defaults == f"{format} has no place for the model's defaults: pass top_k=7"
+
+
+def test_a_tokenizer_bin_has_no_text_where_its_reserved_pieces_are(tmp_path: Path) -> None:
+    pieces = Pieces(["a", "<s>", "</s>"], [0.0] * 3, [1, 3, 3])
+    with pytest.raises(TokenizerError, match=r"piece 0 is the text 'a', and a tokenizer\.bin"):
+        pieces.bin()
 
 
 def test_the_tokenizer_lies_beside_a_file_under_its_name(tmp_path: Path) -> None:

@@ -119,11 +119,29 @@ def test_other_ends_and_other_rules_for_spaces(original: Path, tmp_path: Path) -
     }
     path = rewrite(original, tmp_path / "m.gguf", change=change)
     with Model(original) as before, Model(path) as after:
-        assert after._ends == (1, 265)
+        assert after.special.ends == (1, 265)
         assert after.config.rope_theta == 5e5
         assert before.tokenizer.adds_dummy_prefix
         assert not after.tokenizer.adds_dummy_prefix
         assert after.tokenizer.encode("从前")[1:] == before.tokenizer.encode("从前")[2:]
+
+
+def test_more_ends_and_where_a_text_begins(original: Path, tmp_path: Path) -> None:
+    with Model(original) as model:
+        ids = model.tokenizer.encode("从前", bos=False)
+    changes = {
+        "tokenizer.ggml.bos_token_id": 5,
+        "tokenizer.ggml.eot_token_id": 266,
+        "tokenizer.ggml.eom_token_id": 267,
+    }
+    with Model(rewrite(original, tmp_path / "m.gguf", change=changes)) as model:
+        assert model.special == tinyzh.Special.of(5, 2, 266, 267)
+        assert model.tokenizer.encode("从前") == [5, *ids]
+        assert model.generate("从", logit_bias={267: 100}).read() == ""
+    silent = {"tokenizer.ggml.add_bos_token": False}
+    with Model(rewrite(original, tmp_path / "m.gguf", change=silent)) as model:
+        assert model.tokenizer.encode("从前") == ids
+        assert model.tokenizer.encode("") == [1]
 
 
 # ---- refusing ------------------------------------------------------------------------------------
@@ -153,6 +171,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no layers": ({"leave_out": ("llama.block_count",)}, "llama.block_count is None"),
     "hidden": ({"change": {"llama.feed_forward_length": 99}}, r"\(2268, 96\), .* \(99, 96\)"),
     "context": ({"change": {"llama.context_length": 2**30}}, "seq_len is 1073741824"),
+    "bos": (
+        {"change": {"tokenizer.ggml.bos_token_id": 600}},
+        r"tokenizer\.ggml\.bos_token_id is 600: expected a token id from 0 to 289",
+    ),
+    "end": ({"change": {"tokenizer.ggml.eot_token_id": "2"}}, "eot_token_id is '2': expected a"),
+    "default": ({"change": {"general.sampling.top_p": 7.0}}, "top_p is 7"),
     "text": ({"change": {"llama.block_count": "1"}}, "llama.block_count is '1'"),
 }
 

@@ -186,7 +186,7 @@ def test_its_generation_config_becomes_the_defaults(folder: Path) -> None:
         assert len(story.token_ids) <= 3
         same = model.generate("从前", seed=1, temperature=0.5, top_k=7, max_new_tokens=3)
         assert same.read() == story.text
-        assert model._ends == (1, 2, 300)
+        assert model.special.ends == (1, 2, 300)
         told = [story.text for story in model.generate_many(["从前"], seed=1)]
         assert told == [story.text]
         # Parameters of one's own are not mixed with them.
@@ -199,7 +199,47 @@ def test_its_generation_config_becomes_the_defaults(folder: Path) -> None:
     path.unlink()
     with Model(folder) as model:
         assert model.defaults == tinyzh.SamplingParams()
-        assert model._ends == (1, 2)
+        assert model.special.ends == (1, 2)
+
+
+def test_where_a_text_begins(folder: Path) -> None:
+    with Model(folder) as model:
+        ids = model.tokenizer.encode("从前", bos=False)
+    change(folder / "generation_config.json", bos_token_id=5)
+    with Model(folder) as model:
+        assert model.special == tinyzh.Special.of(5, 1, 2)
+        assert model.tokenizer.encode("从前") == [5, *ids]
+    change(folder / "generation_config.json", bos_token_id=None, eos_token_id=None)
+    change(folder / "config.json", bos_token_id=6, eos_token_id=7)
+    with Model(folder) as model:  # where the one says nothing, the other does
+        assert model.special == tinyzh.Special.of(6, 7)
+    change(folder / "tokenizer_config.json", add_bos_token=False)
+    for _ in range(2):
+        with Model(folder) as model:
+            assert model.tokenizer.encode("从前") == ids
+            assert model.tokenizer.encode("") == [6]
+        pytest.importorskip("tokenizers", reason="reads tokenizer.json")
+        (folder / "tokenizer.model").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("eos_token_id", -1),
+        ("eos_token_id", ["</s>"]),
+        ("eos_token_id", 10**12),
+        ("bos_token_id", -1),
+        ("bos_token_id", 600),
+        ("bos_token_id", True),
+    ],
+)
+def test_special_tokens_that_are_none(folder: Path, file: str, name: str, value: Any) -> None:
+    if file == "config.json":
+        change(folder / "generation_config.json", **{name: None})
+    change(folder / file, **{name: value})
+    with pytest.raises(CheckpointError, match=f"/{file}: {name} is .*: expected a token id from"):
+        Model(folder)
 
 
 def test_a_vocabulary_that_was_rounded_up(folder: Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from .. import _core
 from ..sampling import SamplingParams
-from ..tokenizer import BOS
+from ..special import BOS
 from .arguments import UsageError, both
 from .c_numbers import c_float, c_int
 from .terminal import Terminal

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from .. import _core
 from ..errors import FileError, TokenizerError
+from ..special import BOS, EOS
 from ..tokenizer import (
-    BOS,
-    EOS,
     SentencePieceTokenizer,
     Tokenizer,
     _candidates,

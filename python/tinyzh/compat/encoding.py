@@ -13,7 +13,8 @@ from ..extras import require
 from ..formats.found import open_path
 from ..formats.tokenizer_json import JsonTokenizer
 from ..model import _DATA
-from ..tokenizer import BOS, EOS, Tokenizer, open_tokenizer
+from ..special import LLAMA2C, Special
+from ..tokenizer import Tokenizer, open_tokenizer
 
 __all__ = ["BatchEncoding", "LlamaTokenizer", "lists_of", "located", "tensor", "tensor_like"]
 
@@ -51,7 +52,9 @@ class LlamaTokenizer:
     The padding is EOS unless ``pad_token`` or ``pad_token_id`` is set.
     """
 
-    def __init__(self, tokenizer: Tokenizer, bos: int = BOS, eos: int = EOS) -> None:
+    def __init__(self, tokenizer: Tokenizer, special: Special | None = None) -> None:
+        special = special or getattr(tokenizer, "special", None) or LLAMA2C
+        bos, eos = special.bos, special.eos
         self._tokenizer = tokenizer
         self._pieces = tokenizer.pieces
         kinds = [kind for _, kind in tokenizer.vocabulary.pieces()]
@@ -79,8 +82,7 @@ class LlamaTokenizer:
         if path is None:
             return cls(open_tokenizer(_DATA / "story.tokenizer.bin"))
         found = open_path(located(path, **hub))
-        eos = next((i for i in found.ends if i != found.bos), found.bos)
-        return cls(found.tokenizer(), found.bos, eos)
+        return cls(found.tokenizer(), found.special)
 
     # ---- special tokens -----------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from ..formats.huggingface import read_json
 from ..generation import Generation
 from ..model import Model, _when_there_is_room
 from ..sampling import SamplingParams, checked_integer
-from ..tokenizer import EOS
+from ..special import EOS
 from .encoding import BatchEncoding, LlamaTokenizer, lists_of, located, tensor, tensor_like
 
 __all__ = [
@@ -91,7 +91,7 @@ class LlamaForCausalLM:
 
     def __init__(self, model: Model, generation_config: Mapping[str, Any] | None = None) -> None:
         self.model = model
-        ends = list(model._ends)
+        ends = list(model.special.ends)
         own = {"eos_token_id": ends, "pad_token_id": ends[-1]}
         self.generation_config = dict(own if generation_config is None else generation_config)
 

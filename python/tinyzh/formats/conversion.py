@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from .. import _core
 from ..atomic import replacing
 from ..errors import InvalidArgument, MissingPackage, TokenizerError
+from ..sampling import SamplingParams
+from ..special import LLAMA2C
 from ..tokenizer import (
     BinTokenizer,
     SentencePieceTokenizer,
@@ -22,6 +24,7 @@ from ..tokenizer import (
 )
 from .found import Found, open_path
 from .pieces import Pieces
+from .tokenizer_json import JsonTokenizer
 
 if TYPE_CHECKING:
     from ..model import Model
@@ -94,6 +97,7 @@ def convert(
     done = Conversion(format, [target])
     belongs = _tokenizer(found, tokenizer, done)
     if format in FILES:
+        done.notes += _beside_the_point(found, format)
         _write_file(found, target, format, dtype, group_size, progress, done)
         if belongs is not None:
             _lay_beside(belongs, target, found.config.vocab_size, done)
@@ -101,23 +105,54 @@ def convert(
     from ..model import Model
 
     pieces = None if belongs is None else Pieces.of(belongs)
+    special = found.special or LLAMA2C
+    if isinstance(belongs, JsonTokenizer):
+        special = belongs.special or special  # it has rules of its own for the beginning
     told = partial(_written, progress)
     with Model(found, tokenizer=False, threads=1) as model:
         kind = DTYPES[format][0] if dtype == "auto" else dtype
         if format == "hf":
             from .huggingface_writer import write_folder
 
-            done.files = write_folder(target, model.config, model.weights, pieces, kind, told)
+            done.files = write_folder(
+                target, model.config, model.weights, pieces, kind, told,
+                special=special, defaults=found.defaults,
+            )  # fmt: skip
         else:
             from .gguf import write_gguf
 
-            write_gguf(target, model.config, model.weights, pieces, kind, told)
-            if pieces is not None and pieces.character_map:
-                done.notes.append(
-                    "GGUF has no place for the rules by which this tokenizer narrows characters "
-                    "(such as full-width punctuation): a text that needs them is cut otherwise"
-                )
+            done.notes += write_gguf(
+                target, model.config, model.weights, pieces, kind, told,
+                special=special, defaults=found.defaults,
+            )  # fmt: skip
     return done
+
+
+def _beside_the_point(found: Found, format: str) -> list[str]:
+    """What a file of ``format`` cannot say of the model, and how to say it instead.
+
+    Raises:
+        InvalidArgument: texts would begin with another token than the model knows.
+    """
+    special, notes = found.special or LLAMA2C, []
+    if special.bos != LLAMA2C.bos or not special.add_bos:
+        begun = f"with token {special.bos}" if special.add_bos else "with no token before them"
+        raise InvalidArgument(
+            f"texts of this model begin {begun}, and {format} knows only {LLAMA2C.bos}, BOS: write "
+            "it as hf or gguf, or open it as it is with the dtype that is wanted"
+        )
+    if set(special.ends) != set(LLAMA2C.ends):
+        more = [i for i in special.ends if i not in LLAMA2C.ends]
+        notes.append(
+            f"{format} cannot say that texts end with {', '.join(map(str, special.ends))}: there "
+            f"it is {' and '.join(map(str, LLAMA2C.ends))}"
+            + (f"; pass stop_tokens={more}" if more else "")
+        )
+    ours = asdict(SamplingParams())
+    if own := {name: value for name, value in found.defaults.items() if ours[name] != value}:
+        said = ", ".join(f"{name}={value}" for name, value in own.items())
+        notes.append(f"{format} has no place for the model's defaults: pass {said}")
+    return notes
 
 
 def _written(progress: Progress, done: int, total: int) -> None:

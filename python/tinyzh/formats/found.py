@@ -13,7 +13,9 @@ from .. import _core
 from ..config import Config
 from ..errors import CheckpointError, FileMissing, InvalidArgument
 from ..files import is_folder, start_of
-from ..tokenizer import BOS, EOS, Tokenizer, find_tokenizer
+from ..sampling import SamplingParams
+from ..special import Special
+from ..tokenizer import Tokenizer, find_tokenizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +26,7 @@ _ON_THE_HUB = re.compile(
     r"[\w-][\w.-]*/[\w.-]+(?<!\.bin)(?<!\.tz)(?<!\.gguf)(?<!\.safetensors)(:.+)?", re.ASCII
 )
 
-__all__ = ["Found", "of_source", "open_path", "source_of", "source_of_file"]
+__all__ = ["Found", "checked_defaults", "of_source", "open_path", "source_of", "source_of_file"]
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,7 @@ class Found:
     load: Callable[[], _core.Source]
     tokenizer: Callable[[], Tokenizer]  #: opens the one that belongs to it; TokenizerError
     defaults: Mapping[str, Any] = field(default_factory=dict)  #: sampling parameters it asks for
-    bos: int = BOS
-    ends: tuple[int, ...] = (BOS, EOS)  #: tokens that end a text
+    special: Special | None = None  #: what begins and ends a text; None: it does not say
 
 
 def open_path(path: str | os.PathLike[str]) -> Found:
@@ -114,6 +115,15 @@ def _belongs_to_folder(path: Path, start: bytes) -> bool:
     if start[8:10] == b'{"':
         return name.startswith("model")  # an adapter, say, has another name
     return name.startswith("pytorch_model") and start[:2] in (b"PK", b"\x80\x02")
+
+
+def checked_defaults(where: Path, found: dict[str, Any]) -> dict[str, Any]:
+    """Sampling parameters that a file asks for; CheckpointError: a value out of its range."""
+    try:
+        SamplingParams(**found)
+    except InvalidArgument as error:
+        raise CheckpointError(f"{where}: {error}") from None
+    return found
 
 
 def source_of(config: Config, arrays: Mapping[str, NDArray[np.float32]]) -> _core.Source:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..atomic import replacing
 from ..config import Config
 from ..errors import CheckpointError, FileError, InvalidArgument, TokenizerError
 from ..extras import require
-from ..tokenizer import BOS, EOS, Tokenizer
+from ..special import BOS, EOS, LLAMA2C, Special
+from ..tokenizer import Tokenizer
 from ..weights import Names, gather
-from .found import Found, source_of_file
+from .found import Found, checked_defaults, source_of_file
 from .header import Header
 from .pieces import NORMAL, UNKNOWN, Pieces
 
@@ -41,6 +43,15 @@ NAMES = Names(
     },
 )
 
+_MORE_ENDS = ("eot_token_id", "eom_token_id")  # llama.cpp's names of other ends than EOS
+#: Its sampling parameters -> ours.
+_SAMPLING = {
+    "temp": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "penalty_repeat": "repetition_penalty",
+}
 _Q8_GROUP = 32  # weights of a row that share a scale
 
 
@@ -56,16 +67,15 @@ def open_gguf(path: Path) -> Found:
     """
     file = _File(path)
     config = file.config()
-    bos = file.token("bos_token_id", BOS)
-    ends = (bos, file.token("eos_token_id", EOS))
+    special = file.special(config.vocab_size)
     return Found(
         path.name,
         "GGUF",
         config,
         lambda: source_of_file(path, config, file.arrays(config)),
-        file.tokenizer,
-        bos=bos,
-        ends=tuple(dict.fromkeys(ends)),
+        lambda: file.tokenizer(special),
+        defaults=file.defaults(),
+        special=special,
     )
 
 
@@ -95,13 +105,6 @@ class _File:
             return field.contents()
         except Exception as error:  # text that is no UTF-8, a type that there is not
             raise CheckpointError(f"{self.path}: its {key} is damaged ({error})") from None
-
-    def token(self, key: str, default: int) -> int:
-        """The id of a special token."""
-        value = self.get(f"tokenizer.ggml.{key}", default)
-        if not isinstance(value, int) or value < 0:
-            raise CheckpointError(f"{self.path}: {key} is {value!r:.100}: expected a token id")
-        return value
 
     def config(self) -> Config:
         """The shape; what the engine does not compute is an error that names it."""
@@ -157,7 +160,28 @@ class _File:
         """All tensors as float32, layers stacked."""
         return gather(config, NAMES, self._tensors, self.path)
 
-    def tokenizer(self) -> Tokenizer:
+    def special(self, vocab_size: int) -> Special:
+        """What begins and ends a text, by llama.cpp's rules."""
+        header = Header(self.path, self.get, "tokenizer.ggml.")
+        bos = header.tokens("bos_token_id", vocab_size) or [BOS]
+        ends = header.tokens("eos_token_id") or [EOS]
+        for name in _MORE_ENDS:
+            ends += header.tokens(name)
+        add_bos = bool(self.get("tokenizer.ggml.add_bos_token", True))
+        return Special.of(bos[0], *ends, add_bos=add_bos)
+
+    def defaults(self) -> dict[str, Any]:
+        """The sampling parameters that it asks for, in our words."""
+        said = {ours: self.get(f"general.sampling.{name}") for name, ours in _SAMPLING.items()}
+        # 0.3 and not 0.30000001192092896: what somebody wrote, before it was rounded to float32.
+        found = {
+            name: float(f"{value:.7g}") if isinstance(value, float) else value
+            for name, value in said.items()
+            if value is not None
+        }
+        return checked_defaults(self.path, found)
+
+    def tokenizer(self, special: Special) -> Tokenizer:
         """The tokenizer inside."""
         kind = self.get("tokenizer.ggml.model")
         if kind != "llama":
@@ -179,7 +203,7 @@ class _File:
                 types,
                 dummy_prefix=bool(self.get("tokenizer.ggml.add_space_prefix", True)),
                 squeeze_spaces=bool(self.get("tokenizer.ggml.remove_extra_whitespaces", False)),
-            ).opened(self.path)
+            ).opened(self.path, special)
         except (TypeError, ValueError) as error:  # of the lists' content
             raise TokenizerError(f"{self.path}: its tokenizer is damaged ({error})") from None
 
@@ -218,8 +242,11 @@ def write_gguf(
     pieces: Pieces | None,
     dtype: str = "float32",
     progress: Callable[[int, int], object] = lambda done, total: None,
-) -> None:
-    """Writes a file that llama.cpp opens.
+    *,
+    special: Special = LLAMA2C,
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+) -> list[str]:
+    """Writes a file that llama.cpp opens; returns what it had no place for, in words.
 
     Args:
         path: replaced when the whole is written.
@@ -228,6 +255,8 @@ def write_gguf(
         dtype: of matrices: float32 (F32), float16 (F16) or int8 (Q8_0; a matrix whose rows are no
             multiple of 32 stays F16).
         progress: told the tensors done and their number.
+        special: what begins and ends a text.
+        defaults: sampling parameters that the model asks for.
 
     Raises:
         MissingPackage: the gguf package is not installed.
@@ -241,7 +270,9 @@ def write_gguf(
     with replacing(path) as part:
         writer = library.GGUFWriter(part, "llama")
         try:
-            _write_header(writer, library, config, pieces, kind)
+            _write_header(writer, library, config, kind)
+            notes = _write_tokenizer(writer, pieces, special)
+            notes += _write_defaults(writer, defaults)
             for done, (name, array) in enumerate(weights.items()):
                 progress(done, len(weights))
                 chosen = types.F32 if array.ndim == 1 else kind
@@ -261,11 +292,10 @@ def write_gguf(
         finally:
             writer.close()
     progress(len(weights), len(weights))
+    return notes
 
 
-def _write_header(
-    writer: Any, library: Any, config: Config, pieces: Pieces | None, kind: Any
-) -> None:
+def _write_header(writer: Any, library: Any, config: Config, kind: Any) -> None:
     types = library.LlamaFileType
     writer.add_file_type(
         {"F32": types.ALL_F32, "F16": types.MOSTLY_F16, "Q8_0": types.MOSTLY_Q8_0}[kind.name]
@@ -280,20 +310,49 @@ def _write_header(
     writer.add_rope_freq_base(config.rope_theta)
     writer.add_rope_dimension_count(config.head_size)
     writer.add_vocab_size(config.vocab_size)
+
+
+def _write_tokenizer(writer: Any, pieces: Pieces | None, special: Special) -> list[str]:
+    """Writes pieces and special tokens; returns what there was no place for."""
+    writer.add_bos_token_id(special.bos)
+    ends = [i for i in special.ends if i != special.bos] or [special.bos]
+    for name, i in zip(("eos_token_id", *_MORE_ENDS), ends, strict=False):
+        writer.add_uint32(f"tokenizer.ggml.{name}", i)
+    writer.add_add_bos_token(special.add_bos)
+    writer.add_add_eos_token(False)
+    notes = []
+    if left := ends[1 + len(_MORE_ENDS) :]:
+        notes.append(
+            f"GGUF has places for three tokens that end a text: {left} no longer do; pass "
+            f"stop_tokens={left}"
+        )
     if pieces is None:
         writer.add_tokenizer_model("none")
-        return
+        return notes
     writer.add_tokenizer_model("llama")
     writer.add_tokenizer_pre("default")
     writer.add_token_list(list(pieces.texts))
     writer.add_token_scores(list(pieces.scores))
     writer.add_token_types(list(pieces.types))
-    writer.add_bos_token_id(BOS)
-    writer.add_eos_token_id(EOS)
     if UNKNOWN in pieces.types:
         writer.add_unk_token_id(list(pieces.types).index(UNKNOWN))
-    writer.add_add_bos_token(True)
-    writer.add_add_eos_token(False)
     writer.add_add_space_prefix(pieces.dummy_prefix)
     if pieces.squeeze_spaces:
         writer.add_remove_extra_whitespaces(True)
+    if pieces.character_map:
+        notes.append(
+            "GGUF has no place for the rules by which this tokenizer narrows characters (such as "
+            "full-width punctuation): a text that needs them is cut otherwise"
+        )
+    return notes
+
+
+def _write_defaults(writer: Any, defaults: Mapping[str, Any]) -> list[str]:
+    """Writes sampling parameters; returns what there was no place for."""
+    left = dict(defaults)
+    for name, ours in _SAMPLING.items():
+        if ours in left:
+            value = left.pop(ours)
+            write = writer.add_int32 if ours == "top_k" else writer.add_float32
+            write(f"general.sampling.{name}", value)
+    return [f"GGUF has no place for the default {n}={v}: pass it" for n, v in left.items()]

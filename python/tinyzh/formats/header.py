@@ -47,13 +47,13 @@ class Header:
             raise self.refused(name, value, "a number")
         return float(value)
 
-    def tokens(self, name: str, vocab_size: int) -> list[int]:
+    def tokens(self, name: str, below: int = 2**31) -> list[int]:
         """Token ids: one, several, or none where nothing is said."""
         value = self._value(name, [])
         ids = value if isinstance(value, list) else [value]
         for i in ids:
-            if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < vocab_size:
-                raise self.refused(name, value, f"a token id from 0 to {vocab_size - 1}")
+            if not isinstance(i, int) or isinstance(i, bool) or not 0 <= i < below:
+                raise self.refused(name, value, f"a token id from 0 to {below - 1}")
         return ids
 
     def head_size(self, dim: int, heads: int) -> int:

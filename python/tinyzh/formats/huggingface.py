@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import Config
-from ..errors import CheckpointError, InvalidArgument, TokenizerError
+from ..errors import CheckpointError, TokenizerError
 from ..files import not_what_was_wanted, read, size_of
-from ..sampling import SamplingParams
-from ..tokenizer import BOS, EOS, SentencePieceTokenizer, Tokenizer, find_tokenizer
+from ..special import BOS, EOS, Special
+from ..tokenizer import SentencePieceTokenizer, Tokenizer, find_tokenizer
 from ..weights import Names, Tensor, gather
-from .found import Found, source_of_file
+from .found import Found, checked_defaults, source_of_file
 from .header import Header
 from .pytorch import open_pickle
 from .safetensors import open_safetensors
@@ -92,16 +92,15 @@ def open_folder(folder: Path) -> Found:
     weights = _weight_files(folder)
     generation = folder / "generation_config.json"
     wishes = read_json(generation) if generation.exists() else {}
-    bos = _token(wishes, raw, "bos_token_id", BOS)
+    special = _special(folder, wishes, raw, config.vocab_size)
     return Found(
         folder.resolve().name,
         "Hugging Face",
         config,
         lambda: source_of_file(folder, config, _arrays(config, weights, folder)),
-        lambda: _tokenizer(folder, config.vocab_size, bos),
+        lambda: _tokenizer(folder, config.vocab_size, special),
         defaults=_defaults(wishes, generation),
-        bos=bos,
-        ends=tuple(dict.fromkeys((bos, *_tokens(wishes, raw, "eos_token_id", EOS)))),
+        special=special,
     )
 
 
@@ -300,42 +299,39 @@ def _defaults(wishes: Mapping[str, Any], path: Path) -> dict[str, Any]:
     found = {n: wishes[n] for n in _SAMPLING if wishes.get(n) is not None}
     if wishes.get("do_sample") is False:
         found["temperature"] = 0.0
-    try:
-        SamplingParams(**found)
-    except InvalidArgument as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    return found
+    return checked_defaults(path, found)
 
 
-def _tokens(
-    wishes: Mapping[str, Any], raw: Mapping[str, Any], name: str, default: int
-) -> list[int]:
-    for source in (wishes, raw):
-        value = source.get(name)
-        values = value if isinstance(value, list) else [value]
-        found = [v for v in values if isinstance(v, int) and not isinstance(v, bool)]
-        if found:
-            return found
-    return [default]
+def _special(
+    folder: Path, wishes: Mapping[str, Any], raw: Mapping[str, Any], vocab_size: int
+) -> Special:
+    """What begins and ends a text: as the generation_config says, else the config."""
+    files = (("generation_config.json", wishes), ("config.json", raw))
+    headers = [Header(folder / name, values.get) for name, values in files]
+
+    def first(name: str, **limit: int) -> list[int]:
+        return next(filter(None, (header.tokens(name, **limit) for header in headers)), [])
+
+    rules = folder / "tokenizer_config.json"
+    add_bos = read_json(rules).get("add_bos_token") if rules.exists() else None
+    bos = first("bos_token_id", below=vocab_size) or [BOS]
+    ends = first("eos_token_id") or [EOS]
+    return Special.of(bos[0], *ends, add_bos=add_bos is not False)
 
 
-def _token(wishes: Mapping[str, Any], raw: Mapping[str, Any], name: str, default: int) -> int:
-    return _tokens(wishes, raw, name, default)[0]
-
-
-def _tokenizer(folder: Path, vocab_size: int, bos: int) -> Tokenizer:
+def _tokenizer(folder: Path, vocab_size: int, special: Special) -> Tokenizer:
     """tokenizer.model where it fits, tokenizer.json, or what llama2.c calls its tokenizer."""
     model, fast = folder / "tokenizer.model", folder / "tokenizer.json"
-    if model.exists() and bos == BOS:
-        tokenizer = SentencePieceTokenizer(model)
+    if model.exists():
+        tokenizer = SentencePieceTokenizer(model, special=special)
         if tokenizer.vocab_size == vocab_size or not fast.exists():
             return tokenizer
     if fast.exists():
         from .tokenizer_json import JsonTokenizer
 
-        return JsonTokenizer(fast, bos)
+        return JsonTokenizer(fast, special)
     try:
-        return find_tokenizer(folder / "model.safetensors", vocab_size)
+        return find_tokenizer(folder / "model.safetensors", vocab_size, special)
     except TokenizerError:
         raise TokenizerError(
             f"{folder}: holds no tokenizer.model and no tokenizer.json; put one of them there, or "

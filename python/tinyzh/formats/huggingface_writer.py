@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..atomic import replacing
 from ..config import Config
 from ..errors import InvalidArgument
 from ..extras import require
-from ..tokenizer import BOS, EOS
+from ..special import LLAMA2C, Special
 from .huggingface import NAMES, ROTATED, half_split
 from .pieces import UNKNOWN, Pieces
 
@@ -29,6 +30,9 @@ def write_folder(
     pieces: Pieces | None,
     dtype: str = "float32",
     progress: Callable[[int, int], object] = lambda done, total: None,
+    *,
+    special: Special = LLAMA2C,
+    defaults: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[Path]:
     """Writes what transformers opens as a LlamaForCausalLM; returns the files.
 
@@ -38,6 +42,8 @@ def write_folder(
         pieces: the tokenizer; None: the folder gets none.
         dtype: float32 or float16.
         progress: told the tensors done and their number.
+        special: what begins and ends a text.
+        defaults: sampling parameters that the model asks for, in the words of SamplingParams.
 
     Raises:
         MissingPackage: safetensors is not installed.
@@ -59,7 +65,7 @@ def write_folder(
                 "take dtype float32"
             )
         tensors[NAMES.of(name)] = narrow
-    texts = _texts(config, dtype, pieces)
+    texts = _texts(config, dtype, pieces, special, defaults)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "model.safetensors") as part:
         part.touch()  # for its mode: the library makes files that only their owner may read
@@ -78,7 +84,13 @@ def write_folder(
     return [folder / name for name in ("model.safetensors", *texts)]
 
 
-def _texts(config: Config, dtype: str, pieces: Pieces | None) -> dict[str, dict[str, Any]]:
+def _texts(
+    config: Config,
+    dtype: str,
+    pieces: Pieces | None,
+    special: Special,
+    defaults: Mapping[str, Any],
+) -> dict[str, dict[str, Any]]:
     """The folder's JSON files by name."""
     texts: dict[str, dict[str, Any]] = {
         "config.json": {
@@ -98,30 +110,43 @@ def _texts(config: Config, dtype: str, pieces: Pieces | None) -> dict[str, dict[
             "attention_bias": False,
             "mlp_bias": False,
             "tie_word_embeddings": config.tied,
-            "bos_token_id": BOS,
-            "eos_token_id": EOS,
+            "bos_token_id": special.bos,
+            "eos_token_id": special.eos,
             "torch_dtype": dtype,
         },
         "generation_config.json": {
-            "bos_token_id": BOS,
-            "eos_token_id": [BOS, EOS],  # the next story's beginning is this one's end
-            "pad_token_id": EOS,
-            "do_sample": True,
-            "temperature": 0.9,
-            "top_p": 0.9,
+            "bos_token_id": special.bos,
+            "eos_token_id": list(special.ends),
+            "pad_token_id": special.eos,
+            **_settings(defaults),
         },
     }
     if pieces is not None:
         texts["tokenizer_config.json"] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": pieces.texts[BOS],
-            "eos_token": pieces.texts[EOS],
+            "bos_token": _text_of(pieces, special.bos),
+            "eos_token": _text_of(pieces, special.eos),
             "unk_token": next(
                 (t for t, k in zip(pieces.texts, pieces.types, strict=True) if k == UNKNOWN), None
             ),
-            "pad_token": pieces.texts[EOS],
+            "pad_token": _text_of(pieces, special.eos),
+            "add_bos_token": special.add_bos,
             "clean_up_tokenization_spaces": False,
             "model_max_length": config.seq_len,
         }
-        texts["tokenizer.json"] = pieces.json()
+        texts["tokenizer.json"] = pieces.json(special)
     return texts
+
+
+def _settings(defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Sampling parameters in transformers' words; tinyzh's own where the model asks for none."""
+    asked = {"temperature": 0.9, "top_p": 0.9, **defaults}
+    greedy = asked["temperature"] == 0
+    if greedy:
+        del asked["temperature"]
+    return {"do_sample": not greedy, **asked}
+
+
+def _text_of(pieces: Pieces, token: int) -> str | None:
+    """How a token is written; None: the vocabulary was rounded up, and it has no piece."""
+    return pieces.texts[token] if token < len(pieces.texts) else None

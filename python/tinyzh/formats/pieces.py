@@ -12,7 +12,8 @@ from typing import Any
 
 from ..errors import TokenizerError
 from ..extras import require
-from ..tokenizer import BOS, EOS, BinTokenizer, SentencePieceTokenizer, Tokenizer
+from ..special import BOS, EOS, LLAMA2C, Special
+from ..tokenizer import BinTokenizer, SentencePieceTokenizer, Tokenizer
 from .tokenizer_json import JsonTokenizer
 
 __all__ = ["Pieces"]
@@ -130,12 +131,22 @@ class Pieces:
         rules.remove_extra_whitespaces = self.squeeze_spaces
         return bytes(model.SerializeToString())
 
-    def opened(self, path: Path) -> SentencePieceTokenizer:
+    def opened(self, path: Path, special: Special = LLAMA2C) -> SentencePieceTokenizer:
         """As a tokenizer; ``path`` is where the content comes from."""
-        return SentencePieceTokenizer(path, self.model())
+        return SentencePieceTokenizer(path, self.model(), special)
 
     def bin(self) -> bytes:
-        """As llama2.c's ``tokenizer.bin``: each piece's score, length and bytes."""
+        """As llama2.c's ``tokenizer.bin``: each piece's score, length and bytes.
+
+        Raises:
+            TokenizerError: one of the first three pieces, which are reserved there, is text.
+        """
+        for i, kind in enumerate(self.types[:3]):
+            if kind in (NORMAL, USER_DEFINED, BYTE):
+                raise TokenizerError(
+                    f"piece {i} is the text {self.texts[i]!r:.40}, and a tokenizer.bin has <unk>, "
+                    "BOS and EOS as its first three"
+                )
         pieces = [text.replace("▁", " ").encode() for text in self.texts]
         for i, mark in ((BOS, b"\n<s>\n"), (EOS, b"\n</s>\n")):
             if i < len(pieces):
@@ -146,8 +157,8 @@ class Pieces:
             file.write(struct.pack("<fi", score, len(piece)) + piece)
         return file.getvalue()
 
-    def json(self) -> dict[str, Any]:
-        """As the tokenizers library's ``tokenizer.json``.
+    def json(self, special: Special = LLAMA2C) -> dict[str, Any]:
+        """As the tokenizers library's ``tokenizer.json``, BOS before a text if it belongs there.
 
         A merge of two pieces is one that the vocabulary has whole; better scores come first.
         """
@@ -178,8 +189,15 @@ class Pieces:
         ]
         if self.dummy_prefix:
             after.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
-        begin = {"SpecialToken": {"id": self.texts[BOS], "type_id": 0}}
-        begin_second = {"SpecialToken": {"id": self.texts[BOS], "type_id": 1}}
+        bos = self.texts[special.bos : special.bos + 1] if special.add_bos else []
+
+        def begun(part: str, i: int) -> list[dict[str, Any]]:
+            """A text, or the second of a pair, with what stands before it."""
+            before: list[dict[str, Any]] = [
+                {"SpecialToken": {"id": text, "type_id": i}} for text in bos
+            ]
+            return [*before, {"Sequence": {"id": part, "type_id": i}}]
+
         return {
             "version": "1.0",
             "truncation": None,
@@ -201,19 +219,10 @@ class Pieces:
             "pre_tokenizer": None,
             "post_processor": {
                 "type": "TemplateProcessing",
-                "single": [begin, {"Sequence": {"id": "A", "type_id": 0}}],
-                "pair": [
-                    begin,
-                    {"Sequence": {"id": "A", "type_id": 0}},
-                    begin_second,
-                    {"Sequence": {"id": "B", "type_id": 1}},
-                ],
+                "single": begun("A", 0),
+                "pair": [*begun("A", 0), *begun("B", 1)],
                 "special_tokens": {
-                    self.texts[BOS]: {
-                        "id": self.texts[BOS],
-                        "ids": [BOS],
-                        "tokens": [self.texts[BOS]],
-                    }
+                    text: {"id": text, "ids": [special.bos], "tokens": [text]} for text in bos
                 },
             },
             "decoder": {"type": "Sequence", "decoders": after},
