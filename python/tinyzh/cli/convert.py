@@ -6,9 +6,9 @@ import argparse
 import os
 import time
 
-from ..errors import FileError, TinyzhError
-from ..formats.conversion import DTYPES, compare, convert, format_of_name
-from ..formats.found import open_path
+from ..errors import FileError
+from ..formats.conversion import DTYPES, Conversion, convert, format_of_name
+from ..formats.verification import verify
 from .arguments import UsageError, both, whole_number
 from .info import bytes_in_words, size_of
 from .terminal import Terminal
@@ -74,7 +74,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--verify",
         action="store_true",
         help=both(
-            "compute logits with IN and OUT and compare them", "分别用原模型与新模型计算并比较结果"
+            "compare OUT with IN: configuration, tokenizer, weights, logits",
+            "核对新模型与原模型：配置、分词器、权重与计算结果",
         ),
     )
     parser.add_argument(
@@ -129,35 +130,26 @@ def run(args: argparse.Namespace, terminal: Terminal) -> None:
     for note in done.notes:
         terminal.note(f"tinyzh: note: {note}")
     if args.verify:
-        _verify(args.source, args.target, args.dtype, terminal)
+        _verify(args.source, done, terminal)
 
 
 def _is_empty_folder(path: str) -> bool:
     return os.path.isdir(path) and not os.listdir(path)
 
 
-def _verify(source: str, target: str, dtype: str, terminal: Terminal) -> None:
-    held = open_path(source), open_path(target)
+def _verify(source: str, done: Conversion, terminal: Terminal) -> None:
     terminal.progress("comparing")
-    result = compare(source, target, _lower(dtype, *(found.format for found in held)))
+    found = verify(source, done)
     terminal.progress("")
-    if result.largest_difference == 0:
-        verdict = "the same bits"
-    else:
-        verdict = (
-            f"logits differ by at most {result.relative:.1e} of the largest, "
-            f"{result.same_choice:.0%} of the most probable tokens are the same"
+    weights = "the same bits" + (f" as in {done.dtype}" if done.dtype in ("int8", "int4") else "")
+    if found.weights:
+        weights = f"rounded, at most {found.weights:.1e} of the largest weight away"
+    logits = "the same bits"
+    if found.logits:
+        logits = (
+            f"at most {found.logits:.1e} of the largest away, {found.same_choice:.0%} of the most "
+            "probable tokens the same"
         )
-    if not result.agree:
-        raise TinyzhError(
-            f"{target}: {verdict}, more than rounding to its precision makes "
-            f"({result.allowed:g}): do not use it"
-        )
-    terminal.line(f"verified over {result.tokens} tokens: {verdict}")
-
-
-def _lower(dtype: str, *formats: str) -> str:
-    """The precision that limits a comparison."""
-    if dtype in ("float16", "int8", "int4"):
-        return dtype
-    return "int8" if "llama2.c v2" in formats else "float32"
+    terminal.line(
+        f"verified {found.tensors} tensors: {weights}; logits of {found.tokens} tokens: {logits}"
+    )

@@ -27,9 +27,9 @@ from .pieces import Pieces
 from .tokenizer_json import JsonTokenizer
 
 if TYPE_CHECKING:
-    from ..model import Model
+    pass
 
-__all__ = ["DTYPES", "Comparison", "Conversion", "compare", "convert", "format_of_name"]
+__all__ = ["DTYPES", "FILES", "Conversion", "convert", "format_of_name", "texts_of"]
 
 #: What each format can hold; the first is what ``auto`` means, for tz the precision of the source.
 DTYPES = {
@@ -49,9 +49,12 @@ Progress = Callable[[int, int, str], object]  # told done, total, and what is do
 class Conversion:
     """What was written."""
 
+    target: Path
     format: str
-    files: list[Path]
+    dtype: str  #: of ``DTYPES[format]``
+    files: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  #: what one should know about it
+    tokenizer: Tokenizer | None = None  #: the one that went along
 
 
 def format_of_name(target: str) -> str | None:
@@ -94,8 +97,10 @@ def convert(
             f"dtype is {dtype!r}: {format} holds {' or '.join(DTYPES[format])}; take one of these"
         )
     found, target = open_path(source), Path(target)
-    done = Conversion(format, [target])
-    belongs = _tokenizer(found, tokenizer, done)
+    if dtype == "auto":
+        dtype = DTYPES[format][0]
+    done = Conversion(target, format, dtype, [target])
+    belongs = done.tokenizer = _tokenizer(found, tokenizer, done)
     if format in FILES:
         done.notes += _beside_the_point(found, format)
         _write_file(found, target, format, dtype, group_size, progress, done)
@@ -110,19 +115,18 @@ def convert(
         special = belongs.special or special  # it has rules of its own for the beginning
     told = partial(_written, progress)
     with Model(found, tokenizer=False, threads=1) as model:
-        kind = DTYPES[format][0] if dtype == "auto" else dtype
         if format == "hf":
             from .huggingface_writer import write_folder
 
             done.files = write_folder(
-                target, model.config, model.weights, pieces, kind, told,
+                target, model.config, model.weights, pieces, dtype, told,
                 special=special, defaults=found.defaults,
             )  # fmt: skip
         else:
             from .gguf import write_gguf
 
             done.notes += write_gguf(
-                target, model.config, model.weights, pieces, kind, told,
+                target, model.config, model.weights, pieces, dtype, told,
                 special=special, defaults=found.defaults,
             )  # fmt: skip
     return done
@@ -195,7 +199,7 @@ def _write_file(
 def _lay_beside(tokenizer: Tokenizer, target: Path, vocab_size: int, done: Conversion) -> None:
     """The tokenizer, under the target's name, unless the right one is there already."""
     try:
-        if _texts(find_tokenizer(target, vocab_size)) == _texts(tokenizer):
+        if texts_of(find_tokenizer(target, vocab_size)) == texts_of(tokenizer):
             return
     except TokenizerError:
         pass
@@ -220,73 +224,7 @@ def _lay_beside(tokenizer: Tokenizer, target: Path, vocab_size: int, done: Conve
     done.files.append(as_bin)
 
 
-def _texts(tokenizer: Tokenizer) -> list[bytes]:
+def texts_of(tokenizer: Tokenizer) -> list[bytes]:
     """The pieces that are text, by id; what an unknown one is shown as differs between files."""
     pieces = tokenizer.vocabulary.pieces()
     return [data if kind in ("normal", "byte") else b"" for data, kind in pieces]
-
-
-# ---- comparing --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """How far two models' logits are apart."""
-
-    tokens: int  #: positions compared
-    largest_difference: float
-    largest_logit: float
-    same_choice: float  #: share of positions with the same most probable token
-    allowed: float  #: largest difference over largest logit that the precisions account for
-
-    @property
-    def relative(self) -> float:
-        """The largest difference over the largest logit."""
-        return self.largest_difference / max(self.largest_logit, 1e-30)
-
-    @property
-    def agree(self) -> bool:
-        """Whether the difference is no more than the precisions account for."""
-        return self.relative <= self.allowed
-
-
-#: Largest difference of logits over the largest logit that rounding weights accounts for; float32
-#: to float32 is a copy, and gives the same bits.
-_ALLOWED = {"float32": 0.0, "float16": 0.02, "int8": 0.2, "int4": 1.0}
-
-
-def compare(
-    first: str | os.PathLike[str], second: str | os.PathLike[str], dtype: str
-) -> Comparison:
-    """Computes the logits of both for the same pseudo-random tokens.
-
-    Args:
-        dtype: the lower precision of the two: float32, float16, int8 or int4.
-    """
-    import numpy as np
-
-    from ..model import Model
-
-    texts: list[list[int]] = []
-    logits = []
-    for path in (first, second):
-        with Model(path, tokenizer=False) as model:
-            if not texts:
-                texts = _some_tokens(model)
-            logits.append(np.concatenate([model.logits(ids) for ids in texts]))
-    a, b = logits
-    return Comparison(
-        tokens=len(a),
-        largest_difference=float(np.abs(a - b).max()),
-        largest_logit=float(np.abs(a).max()),
-        same_choice=float((a.argmax(axis=-1) == b.argmax(axis=-1)).mean()),
-        allowed=_ALLOWED[dtype],
-    )
-
-
-def _some_tokens(model: Model) -> list[list[int]]:
-    import numpy as np
-
-    random = np.random.default_rng(1)
-    length = min(64, model.config.seq_len)
-    return [[int(t) for t in random.integers(0, model.config.vocab_size, length)] for _ in range(4)]
