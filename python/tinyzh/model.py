@@ -31,7 +31,7 @@ from .session import Session
 from .sizes import parse_bytes
 from .special import LLAMA2C, Special
 from .stats import EngineStats
-from .tokenizer import Tokenizer, continue_with, open_tokenizer
+from .tokenizer import Tokenizer, continue_with, fitting, open_tokenizer
 from .trace import Trace
 from .weights import Weights, stacked
 
@@ -234,15 +234,8 @@ class Model:
             raise InvalidArgument(
                 f"tokenizer is {tokenizer!r:.100}: expected a path, a tokenizer, False or None"
             )
-        # Other programs round the vocabulary up, so that some ids have no piece.
-        rounded_up = found.format in ("Hugging Face", "GGUF")
-        pieces, wanted = tokenizer.vocab_size, self._config.vocab_size
-        if pieces > wanted or (pieces < wanted and not rounded_up):
-            raise TokenizerError(
-                f"{tokenizer.path}: has {pieces} pieces, the model's vocabulary {wanted}; pass the "
-                "tokenizer that belongs to this model"
-            )
-        return tokenizer
+        rounded_up = found.special is not None  # a file of others
+        return fitting(tokenizer, self._config.vocab_size, rounded_up=rounded_up)
 
     # ---- generation ---------------------------------------------------------------------------
 

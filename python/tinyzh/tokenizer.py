@@ -22,6 +22,7 @@ __all__ = [
     "SentencePieceTokenizer",
     "Tokenizer",
     "find_tokenizer",
+    "fitting",
     "open_tokenizer",
 ]
 
@@ -273,10 +274,25 @@ def open_tokenizer(
         tokenizer = BinTokenizer(path, special=special)
     else:
         tokenizer = SentencePieceTokenizer(path, special=special)
-    if vocab_size is not None and tokenizer.vocab_size != vocab_size:
+    return tokenizer if vocab_size is None else fitting(tokenizer, vocab_size)
+
+
+def fitting(tokenizer: Tokenizer, vocab_size: int, *, rounded_up: bool = False) -> Tokenizer:
+    """The tokenizer, if it has as many pieces as the model's vocabulary.
+
+    Args:
+        rounded_up: whether the vocabulary may have ids without a piece, as other programs leave
+            them at its end.
+
+    Raises:
+        TokenizerError: it has not.
+    """
+    pieces = tokenizer.vocab_size
+    most = max(256, pieces // 64) if rounded_up else 0  # far more is another model's
+    if not 0 <= vocab_size - pieces <= most:
         raise TokenizerError(
-            f"{path}: has {tokenizer.vocab_size} pieces, the model's vocabulary {vocab_size}; "
-            "pass the tokenizer that belongs to this model"
+            f"{tokenizer.path}: has {pieces} pieces, the model's vocabulary {vocab_size}; pass the "
+            "tokenizer that belongs to this model"
         )
     return tokenizer
 

@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["LAYER_TENSORS", "Names", "Tensor", "Weights", "each", "gather", "shapes", "stacked"]
+__all__ = [
+    "LAYER_TENSORS",
+    "Names",
+    "Tensor",
+    "Weights",
+    "as_float16",
+    "each",
+    "gather",
+    "shapes",
+    "stacked",
+]
 
 #: The tensors that every layer has.
 LAYER_TENSORS = ("rms_att", "wq", "wk", "wv", "wo", "rms_ffn", "w1", "w2", "w3")
@@ -126,6 +136,23 @@ def gather(
         target = arrays[inner][int(layer)] if layer else arrays[inner]
         target[...] = changed(inner, tensor.read())
     return arrays
+
+
+# ---- into files --------------------------------------------------------------------------------
+
+
+def as_float16(name: str, array: NDArray[np.float32]) -> NDArray[np.float16]:
+    """A tensor rounded; InvalidArgument: a weight is too large for that."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        narrow = array.astype(np.float16)
+    if not np.isfinite(narrow).all() and np.isfinite(array).all():
+        raise InvalidArgument(
+            f"{name} has a weight of {np.abs(array).max():g}, and float16 ends at 65504: take "
+            "dtype float32"
+        )
+    return narrow
 
 
 # ---- out of arrays -----------------------------------------------------------------------------

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import tinyzh
 from tinyzh import (
+    FileError,
     InvalidArgument,
     MissingPackage,
     Model,
@@ -290,11 +293,190 @@ def test_what_cannot_be_written_leaves_nothing(
             convert(path, tmp_path / target, format, dtype="float16")
         assert not (tmp_path / target).exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["large.bin"]
-    for module, format in (("safetensors.numpy", "hf"), ("gguf", "gguf")):
-        with monkeypatch.context() as patch:
-            patch.setitem(__import__("sys").modules, module, None)
-            with pytest.raises(MissingPackage, match=r"pip install 'tinyzh\["):
-                convert(path, tmp_path / "new", format)
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(
+        MissingPackage, match=r"gguf is not installed: pip install 'tinyzh\[gguf\]'"
+    ):
+        convert(path, tmp_path / "new", "gguf")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["large.bin"]
+
+
+def test_packages_that_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = get("grouped queries", tmp_path)
+    convert(kept.path, tmp_path / "hf", "hf")
+    monkeypatch.setitem(sys.modules, "google.protobuf", None)
+    with pytest.raises(MissingPackage, match=r"file: protobuf is not installed: pip install proto"):
+        convert(kept.path, tmp_path / "hf2", "hf")
+    assert not (tmp_path / "hf2").exists()
+    # A tokenizer that cannot be read is not left behind in silence.
+    (tmp_path / "hf" / "tokenizer.model").unlink()
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    (note,) = convert(tmp_path / "hf", tmp_path / "m.tz", "tz").notes
+    assert note.startswith("without a tokenizer: ")
+    assert "tokenizers is not installed: pip install 'tinyzh[hub]'" in note
+
+
+# ---- what is there already -----------------------------------------------------------------------
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
+    kept = get("built-in", tmp_path)
+    for format, name in TARGETS.items():
+        folder = tmp_path / format
+        folder.mkdir()
+        convert(kept.path, folder / name, format)
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        with pytest.raises(FileError, match=r"exists; force=True replaces it"):
+            convert(kept.path, folder / name, format)
+        assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+        convert(kept.path, folder / name, format, force=True)
+        assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+    (tmp_path / "empty").mkdir()
+    convert(kept.path, tmp_path / "empty", "hf")
+
+
+@pytest.mark.parametrize("kind", ["bin", "model"])
+def test_a_tokenizer_beside_it_is_not_replaced_unasked(tmp_path: Path, kind: str) -> None:
+    """Though the file itself is not there."""
+    kept = get("grouped queries", tmp_path)
+    (tmp_path / "out").mkdir()
+    beside = tmp_path / "out" / f"m.tokenizer.{kind}"
+    beside.write_bytes(b"precious")
+    with pytest.raises(FileError, match=rf"m\.tokenizer\.{kind}: exists; force=True"):
+        convert(kept.path, tmp_path / "out" / "m.bin", "v1")
+    assert names(tmp_path / "out") == [beside.name]
+    assert beside.read_bytes() == b"precious"
+    convert(kept.path, tmp_path / "out" / "m.bin", "v1", force=True)
+    assert names(tmp_path / "out") == ["m.bin", "m.tokenizer.bin"]
+    Model(tmp_path / "out" / "m.bin").close()
+
+
+def test_files_of_the_source_are_never_replaced(tmp_path: Path) -> None:
+    kept = get("grouped queries", tmp_path)
+    hf = tmp_path / "hf"
+    convert(kept.path, hf, "hf")
+    before = {path.name: path.read_bytes() for path in hf.iterdir()}
+    (tmp_path / "link.gguf").symlink_to(hf / "model.safetensors")
+    for source, target, format in (
+        (hf, hf / "model.safetensors", "gguf"),
+        (hf, hf / "tokenizer.model", "tz"),
+        (hf / "model.safetensors", hf, "hf"),
+        (hf, hf, "hf"),
+        (hf, tmp_path / "link.gguf", "gguf"),
+        (kept.path, kept.path, "v1"),
+        (kept.path, kept.tokenizer, "v1"),
+    ):
+        with pytest.raises(InvalidArgument, match="of which none is replaced: give another name"):
+            convert(source, target, format, force=True)
+    assert {path.name: path.read_bytes() for path in hf.iterdir()} == before
+    convert(hf, hf / "new.gguf", "gguf")  # beside them there is room
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such files")
+def test_only_files_are_replaced(tmp_path: Path) -> None:
+    kept = get("built-in", tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to(tmp_path / "pipe")
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    for name, format, words in (
+        ("pipe", "v0", "is a device, and a file is to be written"),
+        ("device", "gguf", "is a device, and a file"),
+        ("folder", "tz", "is a folder, and a file"),
+        ("file", "hf", "is a file, and a folder"),
+        ("pipe", "hf", "is a device, and a folder"),
+    ):
+        with pytest.raises(FileError, match=f"{name}: {words}"):
+            convert(kept.path, tmp_path / name, format, force=True)
+    assert (tmp_path / "pipe").is_fifo()
+    assert names(tmp_path) == ["device", "file", "folder", "pipe"]
+
+
+def test_nothing_of_another_model_is_left_in_a_folder(tmp_path: Path) -> None:
+    """It would be read with the new one's weights."""
+    kept = get("built-in", tmp_path)
+    target = tmp_path / "hf"
+    convert(kept.path, target, "hf")
+    others = ["pytorch_model.bin", "model-00001-of-00002.safetensors", "tokenizer.bin"]
+    for name in [*others, "model.safetensors.index.json", "README.md", "model.bin"]:
+        (target / name).write_bytes(b"{}")
+    shape = SHAPES["grouped queries"]
+    data = checkpoints.v0(shape, checkpoints.random_tensors(shape))
+    bare = checkpoints.save(tmp_path / "bare" / "m.bin", data)
+    verify(bare, convert(bare, target, "hf", force=True))
+    assert names(target) == [
+        "README.md", "config.json", "generation_config.json", "model.bin", "model.safetensors"
+    ]  # fmt: skip
+    with pytest.raises(TokenizerError):
+        Model(target)
+
+
+def test_a_tokenizer_that_was_there_is_spoken_of(tmp_path: Path) -> None:
+    kept = get("grouped queries", tmp_path)
+    (tmp_path / "m.tokenizer.bin").write_bytes(kept.tokenizer.read_bytes())
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "m.bin").write_bytes(kept.path.read_bytes())
+    (note,) = convert(tmp_path / "bare" / "m.bin", tmp_path / "m.bin", "v1").notes
+    assert note == f"{tmp_path}/m.tokenizer.bin was there and will be taken for its tokenizer"
+
+
+def test_a_folder_is_replaced_when_all_of_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = get("built-in", tmp_path)
+    target = tmp_path / "hf"
+    convert(kept.path, target, "hf")
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+
+    def fails(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    other = get("grouped queries", tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", fails)  # of all that comes behind the weights
+        for place in (target, tmp_path / "new"):
+            with pytest.raises(FileError, match=f"{place}: cannot be written: No space left on"):
+                convert(other.path, place, "hf", force=True)
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+    assert names(tmp_path) == ["hf", "model.bin", "model.tokenizer.bin"]
+    convert(other.path, target, "hf", force=True)
+    assert Model(target).config.dim == 48
+    assert names(tmp_path) == ["hf", "model.bin", "model.tokenizer.bin"]
+
+
+@pytest.mark.parametrize("format", TARGETS)
+def test_folders_on_the_way_are_made(tmp_path: Path, format: str) -> None:
+    kept = get("built-in", tmp_path)
+    target = tmp_path / "a" / "b" / TARGETS[format]
+    verify(kept.path, convert(kept.path, target, format))
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(FileError, match=r"file: (File exists|Not a directory)"):
+        convert(kept.path, tmp_path / "file" / TARGETS[format], format)
+
+
+@pytest.mark.parametrize("format", TARGETS)
+def test_a_vocabulary_that_was_rounded_up(tmp_path: Path, format: str) -> None:
+    """In other files each id has a piece, if only one that no text has."""
+    shape = dataclasses.replace(SHAPES["grouped queries"], vocab_size=320)
+    kept = get("grouped queries", tmp_path)
+    with Model(kept.path) as model:
+        pieces = Pieces.of(model.tokenizer)
+    checkpoints.save(tmp_path / "r.bin", checkpoints.v0(shape, checkpoints.random_tensors(shape)))
+    with Model(tmp_path / "r.bin", tokenizer=False) as model:
+        write_folder(tmp_path / "hf", model.config, model.weights, pieces)
+    done = convert(tmp_path / "hf", tmp_path / "out" / TARGETS[format], format)
+    verify(tmp_path / "hf", done)
+    with Model(done.target) as model:
+        assert model.tokenizer.encode("从前") == [1, *pieces_of(pieces, " 从前")]
+        assert model.generate("从", logit_bias={319: 100}, max_new_tokens=2).read() == ""
+
+
+def pieces_of(pieces: Pieces, text: str) -> list[int]:
+    return [list(pieces.texts).index(c.replace(" ", "▁")) for c in text]
 
 
 def test_the_format_that_a_name_stands_for(tmp_path: Path) -> None:

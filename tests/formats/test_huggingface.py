@@ -288,6 +288,23 @@ def test_pickles_are_left_to_pytorch(folder: Path, monkeypatch: pytest.MonkeyPat
     assert not (folder / "evil").exists()
 
 
+def test_a_vocabulary_is_rounded_up_by_a_little_only(folder: Path) -> None:
+    """A tokenizer of far fewer pieces is that of another model."""
+    from safetensors.numpy import save_file
+
+    tensors = read_tensors(folder / "model.safetensors")
+    embedding = tensors["model.embed_tokens.weight"]
+    for more, fits in ((256, True), (257, False)):
+        tensors["model.embed_tokens.weight"] = np.concatenate([embedding, embedding[:more]])
+        save_file(tensors, folder / "model.safetensors")
+        change(folder / "config.json", vocab_size=290 + more)
+        if fits:
+            Model(folder).close()
+        else:
+            with pytest.raises(TokenizerError, match=r"has 290 pieces, the .* vocabulary 547; "):
+                Model(folder)
+
+
 def test_a_tokenizer_of_another_size(folder: Path) -> None:
     shutil.copy(DATA / "zh.model", folder / "tokenizer.model")
     (folder / "tokenizer.json").unlink()

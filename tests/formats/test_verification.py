@@ -168,7 +168,8 @@ def test_other_special_tokens_defaults_and_tokenizers_are_seen(tmp_path: Path, f
     for name, (other, words) in others.items():
         done = convert(other, tmp_path / f"{name}.out", format)
         verify(other, done)
-        done.tokenizer = convert(plain, tmp_path / f"{name}.again", format).tokenizer
+        plainly = convert(plain, tmp_path / f"{name}.again", format)
+        done.tokenizer, done.special = plainly.tokenizer, plainly.special
         with pytest.raises(CheckpointError, match=words):
             verify(plain, done)
     done = convert(plain, tmp_path / "out", "hf")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
+from typing import Any
 
-from ..errors import FileError
+from ..errors import TinyzhError
 from ..formats.conversion import DTYPES, Conversion, convert, format_of_name
 from ..formats.verification import verify
-from .arguments import UsageError, both, whole_number
+from .arguments import UsageError, both, for_command_line, whole_number
 from .info import bytes_in_words, size_of
 from .terminal import Terminal
 
@@ -93,16 +93,6 @@ def run(args: argparse.Namespace, terminal: Terminal) -> None:
         )
     if args.group_size and format != "v2":
         raise UsageError(f"--group-size is for --format v2, not {format}: leave it out")
-    if args.dtype != "auto" and args.dtype not in DTYPES[format]:
-        only = [d for d in DTYPES[format] if d != "auto"]
-        raise UsageError(
-            f"--dtype {args.dtype} is not for --format {format}, which holds {' or '.join(only)}"
-        )
-    if os.path.exists(args.target):
-        if os.path.exists(args.source) and os.path.samefile(args.source, args.target):
-            raise UsageError(f"IN and OUT are the same, {args.target}: give OUT another name")
-        if not args.force and not _is_empty_folder(args.target):
-            raise FileError(f"{args.target}: exists; --force replaces it")
     started = time.monotonic()
 
     # Called for every tensor, which is also when Ctrl-C is noticed.
@@ -110,13 +100,14 @@ def run(args: argparse.Namespace, terminal: Terminal) -> None:
         if time.monotonic() - started > _PATIENCE:
             terminal.progress(f"{args.target}: {done} of {total} tensors {stage}")
 
-    done = convert(
+    done = _converted(
         args.source,
         args.target,
-        format,
+        format=format,
         dtype=args.dtype,
         group_size=args.group_size,
         tokenizer=args.tokenizer,
+        force=args.force,
         progress=progress,
     )
     terminal.progress("")
@@ -133,8 +124,11 @@ def run(args: argparse.Namespace, terminal: Terminal) -> None:
         _verify(args.source, done, terminal)
 
 
-def _is_empty_folder(path: str) -> bool:
-    return os.path.isdir(path) and not os.listdir(path)
+def _converted(*paths: str, **options: Any) -> Conversion:
+    try:
+        return convert(*paths, **options)
+    except TinyzhError as error:
+        raise type(error)(for_command_line(str(error))) from None
 
 
 def _verify(source: str, done: Conversion, terminal: Terminal) -> None:

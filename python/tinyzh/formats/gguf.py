@@ -1,31 +1,28 @@
-"""llama.cpp's GGUF files, read and written with the gguf package.
+"""llama.cpp's GGUF files, read with the gguf package; ``gguf_writer`` writes them with it.
 
 Its Llamas rotate neighbouring pairs of a head, as llama2.c does, so rows stay where they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ..atomic import replacing
 from ..config import Config
-from ..errors import CheckpointError, FileError, InvalidArgument, TokenizerError
+from ..errors import CheckpointError, FileError, TokenizerError
 from ..extras import require
-from ..special import BOS, EOS, LLAMA2C, Special
-from ..tokenizer import Tokenizer
+from ..special import BOS, EOS, Special
+from ..tokenizer import Tokenizer, fitting
 from ..weights import Names, gather
 from .found import Found, checked_defaults, source_of_file
 from .header import Header
-from .pieces import NORMAL, UNKNOWN, Pieces
+from .pieces import NORMAL, Pieces
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["open_gguf", "write_gguf"]
+__all__ = ["MORE_ENDS", "NAMES", "SAMPLING", "open_gguf"]
 
 NAMES = Names(
     outside={"tok_emb": "token_embd", "rms_final": "output_norm", "wcls": "output"},
@@ -43,16 +40,15 @@ NAMES = Names(
     },
 )
 
-_MORE_ENDS = ("eot_token_id", "eom_token_id")  # llama.cpp's names of other ends than EOS
+MORE_ENDS = ("eot_token_id", "eom_token_id")  # llama.cpp's names of other ends than EOS
 #: Its sampling parameters -> ours.
-_SAMPLING = {
+SAMPLING = {
     "temp": "temperature",
     "top_p": "top_p",
     "top_k": "top_k",
     "min_p": "min_p",
     "penalty_repeat": "repetition_penalty",
 }
-_Q8_GROUP = 32  # weights of a row that share a scale
 
 
 # ---- reading ----------------------------------------------------------------------------------
@@ -73,7 +69,7 @@ def open_gguf(path: Path) -> Found:
         "GGUF",
         config,
         lambda: source_of_file(path, config, file.arrays(config)),
-        lambda: file.tokenizer(special),
+        lambda: fitting(file.tokenizer(special), config.vocab_size, rounded_up=True),
         defaults=file.defaults(),
         special=special,
     )
@@ -165,14 +161,14 @@ class _File:
         header = Header(self.path, self.get, "tokenizer.ggml.")
         bos = header.tokens("bos_token_id", vocab_size) or [BOS]
         ends = header.tokens("eos_token_id") or [EOS]
-        for name in _MORE_ENDS:
+        for name in MORE_ENDS:
             ends += header.tokens(name)
         add_bos = bool(self.get("tokenizer.ggml.add_bos_token", True))
         return Special.of(bos[0], *ends, add_bos=add_bos)
 
     def defaults(self) -> dict[str, Any]:
         """The sampling parameters that it asks for, in our words."""
-        said = {ours: self.get(f"general.sampling.{name}") for name, ours in _SAMPLING.items()}
+        said = {ours: self.get(f"general.sampling.{name}") for name, ours in SAMPLING.items()}
         # 0.3 and not 0.30000001192092896: what somebody wrote, before it was rounded to float32.
         found = {
             name: float(f"{value:.7g}") if isinstance(value, float) else value
@@ -230,129 +226,3 @@ class _Tensor:
             raise CheckpointError(
                 f"{self._file}: {tensor.name} is damaged ({error}): download the file again"
             ) from None
-
-
-# ---- writing ----------------------------------------------------------------------------------
-
-
-def write_gguf(
-    path: Path,
-    config: Config,
-    weights: Mapping[str, NDArray[np.float32]],
-    pieces: Pieces | None,
-    dtype: str = "float32",
-    progress: Callable[[int, int], object] = lambda done, total: None,
-    *,
-    special: Special = LLAMA2C,
-    defaults: Mapping[str, Any] = MappingProxyType({}),
-) -> list[str]:
-    """Writes a file that llama.cpp opens; returns what it had no place for, in words.
-
-    Args:
-        path: replaced when the whole is written.
-        weights: by the names of ``Model.weights``.
-        pieces: the tokenizer; None: the file gets none, and llama.cpp takes token ids only.
-        dtype: of matrices: float32 (F32), float16 (F16) or int8 (Q8_0; a matrix whose rows are no
-            multiple of 32 stays F16).
-        progress: told the tensors done and their number.
-        special: what begins and ends a text.
-        defaults: sampling parameters that the model asks for.
-
-    Raises:
-        MissingPackage: the gguf package is not installed.
-        InvalidArgument: a weight that the type cannot hold.
-    """
-    import numpy as np
-
-    library = require("gguf", "gguf", "writing GGUF")
-    types = library.GGMLQuantizationType
-    kind = {"float32": types.F32, "float16": types.F16, "int8": types.Q8_0}[dtype]
-    with replacing(path) as part:
-        writer = library.GGUFWriter(part, "llama")
-        try:
-            _write_header(writer, library, config, kind)
-            notes = _write_tokenizer(writer, pieces, special)
-            notes += _write_defaults(writer, defaults)
-            for done, (name, array) in enumerate(weights.items()):
-                progress(done, len(weights))
-                chosen = types.F32 if array.ndim == 1 else kind
-                if chosen == types.Q8_0 and array.shape[-1] % _Q8_GROUP:
-                    chosen = types.F16
-                with np.errstate(over="ignore"):
-                    data = library.quants.quantize(array, chosen)
-                if chosen == types.F16 and not np.isfinite(data).all():
-                    raise InvalidArgument(
-                        f"{name} has a weight of {np.abs(array).max():g}, and F16 ends at 65504: "
-                        "take dtype float32"
-                    )
-                writer.add_tensor(NAMES.of(name), data, raw_dtype=chosen)
-            writer.write_header_to_file()
-            writer.write_kv_data_to_file()
-            writer.write_tensors_to_file()
-        finally:
-            writer.close()
-    progress(len(weights), len(weights))
-    return notes
-
-
-def _write_header(writer: Any, library: Any, config: Config, kind: Any) -> None:
-    types = library.LlamaFileType
-    writer.add_file_type(
-        {"F32": types.ALL_F32, "F16": types.MOSTLY_F16, "Q8_0": types.MOSTLY_Q8_0}[kind.name]
-    )
-    writer.add_context_length(config.seq_len)
-    writer.add_embedding_length(config.dim)
-    writer.add_block_count(config.n_layers)
-    writer.add_feed_forward_length(config.hidden_dim)
-    writer.add_head_count(config.n_heads)
-    writer.add_head_count_kv(config.n_kv_heads)
-    writer.add_layer_norm_rms_eps(config.norm_eps)
-    writer.add_rope_freq_base(config.rope_theta)
-    writer.add_rope_dimension_count(config.head_size)
-    writer.add_vocab_size(config.vocab_size)
-
-
-def _write_tokenizer(writer: Any, pieces: Pieces | None, special: Special) -> list[str]:
-    """Writes pieces and special tokens; returns what there was no place for."""
-    writer.add_bos_token_id(special.bos)
-    ends = [i for i in special.ends if i != special.bos] or [special.bos]
-    for name, i in zip(("eos_token_id", *_MORE_ENDS), ends, strict=False):
-        writer.add_uint32(f"tokenizer.ggml.{name}", i)
-    writer.add_add_bos_token(special.add_bos)
-    writer.add_add_eos_token(False)
-    notes = []
-    if left := ends[1 + len(_MORE_ENDS) :]:
-        notes.append(
-            f"GGUF has places for three tokens that end a text: {left} no longer do; pass "
-            f"stop_tokens={left}"
-        )
-    if pieces is None:
-        writer.add_tokenizer_model("none")
-        return notes
-    writer.add_tokenizer_model("llama")
-    writer.add_tokenizer_pre("default")
-    writer.add_token_list(list(pieces.texts))
-    writer.add_token_scores(list(pieces.scores))
-    writer.add_token_types(list(pieces.types))
-    if UNKNOWN in pieces.types:
-        writer.add_unk_token_id(list(pieces.types).index(UNKNOWN))
-    writer.add_add_space_prefix(pieces.dummy_prefix)
-    if pieces.squeeze_spaces:
-        writer.add_remove_extra_whitespaces(True)
-    if pieces.character_map:
-        notes.append(
-            "GGUF has no place for the rules by which this tokenizer narrows characters (such as "
-            "full-width punctuation): a text that needs them is cut otherwise"
-        )
-    return notes
-
-
-def _write_defaults(writer: Any, defaults: Mapping[str, Any]) -> list[str]:
-    """Writes sampling parameters; returns what there was no place for."""
-    left = dict(defaults)
-    for name, ours in _SAMPLING.items():
-        if ours in left:
-            value = left.pop(ours)
-            write = writer.add_int32 if ours == "top_k" else writer.add_float32
-            write(f"general.sampling.{name}", value)
-    return [f"GGUF has no place for the default {n}={v}: pass it" for n, v in left.items()]

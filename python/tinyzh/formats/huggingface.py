@@ -16,7 +16,7 @@ from ..config import Config
 from ..errors import CheckpointError, TokenizerError
 from ..files import not_what_was_wanted, read, size_of
 from ..special import BOS, EOS, Special
-from ..tokenizer import SentencePieceTokenizer, Tokenizer, find_tokenizer
+from ..tokenizer import SentencePieceTokenizer, Tokenizer, find_tokenizer, fitting
 from ..weights import Names, Tensor, gather
 from .found import Found, checked_defaults, source_of_file
 from .header import Header
@@ -325,11 +325,11 @@ def _tokenizer(folder: Path, vocab_size: int, special: Special) -> Tokenizer:
     if model.exists():
         tokenizer = SentencePieceTokenizer(model, special=special)
         if tokenizer.vocab_size == vocab_size or not fast.exists():
-            return tokenizer
+            return fitting(tokenizer, vocab_size, rounded_up=True)
     if fast.exists():
         from .tokenizer_json import JsonTokenizer
 
-        return JsonTokenizer(fast, special)
+        return fitting(JsonTokenizer(fast, special), vocab_size, rounded_up=True)
     try:
         return find_tokenizer(folder / "model.safetensors", vocab_size, special)
     except TokenizerError:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ..atomic import replacing
+from ..atomic import replacing_folder
 from ..config import Config
-from ..errors import InvalidArgument
-from ..extras import require
 from ..special import LLAMA2C, Special
+from ..weights import as_float16, each
 from .huggingface import NAMES, ROTATED, half_split
 from .pieces import UNKNOWN, Pieces
+from .safetensors import write_safetensors
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["write_folder"]
+__all__ = ["is_of_a_model", "write_folder"]
 
 
 def write_folder(
@@ -37,7 +38,8 @@ def write_folder(
     """Writes what transformers opens as a LlamaForCausalLM; returns the files.
 
     Args:
-        folder: made if it is not there; its files are replaced when all of them are whole.
+        folder: made if it is not there; its files are replaced when all new ones are whole, and
+            those of another model go.
         weights: by the names of ``Model.weights``.
         pieces: the tokenizer; None: the folder gets none.
         dtype: float32 or float16.
@@ -46,42 +48,50 @@ def write_folder(
         defaults: sampling parameters that the model asks for, in the words of SamplingParams.
 
     Raises:
-        MissingPackage: safetensors is not installed.
+        MissingPackage: protobuf is not installed, which tokenizer.model needs.
         InvalidArgument: a weight that float16 cannot hold.
+        FileError: it cannot be written.
     """
-    import numpy as np
-
-    save_file = require("safetensors.numpy", "hub", "writing a Hugging Face folder").save_file
-    tensors = {}
-    for done, (name, array) in enumerate(weights.items()):
-        progress(done, len(weights))
-        tensor = name.rpartition(".")[2]
-        rows = half_split(array, config.head_size) if tensor in ROTATED else array
-        with np.errstate(over="ignore"):
-            narrow = np.ascontiguousarray(rows, dtype)
-        if not np.isfinite(narrow).all() and np.isfinite(rows).all():
-            raise InvalidArgument(
-                f"{name} has a weight of {np.abs(rows).max():g}, and float16 ends at 65504: "
-                "take dtype float32"
-            )
-        tensors[NAMES.of(name)] = narrow
-    texts = _texts(config, dtype, pieces, special, defaults)
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "model.safetensors") as part:
-        part.touch()  # for its mode: the library makes files that only their owner may read
-        mode = part.stat().st_mode
-        save_file(tensors, part, metadata={"format": "pt"})
-        part.chmod(mode)
-    for name, content in texts.items():
-        with replacing(folder / name) as part:
-            text = json.dumps(content, ensure_ascii=False, indent=None if len(content) > 20 else 2)
-            part.write_text(text + "\n", encoding="utf-8")
+    files: dict[str, bytes] = {
+        name: _as_json(content)
+        for name, content in _texts(config, dtype, pieces, special, defaults).items()
+    }
     if pieces is not None:
-        with replacing(folder / "tokenizer.model") as part:
-            part.write_bytes(pieces.model())
-        texts["tokenizer.model"] = {}
+        files["tokenizer.model"] = pieces.model()
+
+    def tensors() -> Iterator[NDArray[Any]]:
+        for done, name in enumerate(name for name, _ in each(config)):
+            progress(done, len(weights))
+            rows = weights[name]
+            if name.endswith(ROTATED):
+                rows = half_split(rows, config.head_size)
+            yield as_float16(name, rows) if dtype == "float16" else rows
+
+    shapes = {NAMES.of(name): shape for name, shape in each(config)}
+    with replacing_folder(folder, is_of_a_model) as part:
+        write_safetensors(part / "model.safetensors", shapes, dtype, tensors())
+        for name, data in files.items():
+            (part / name).write_bytes(data)
     progress(len(weights), len(weights))
-    return [folder / name for name in ("model.safetensors", *texts)]
+    return [folder / name for name in ("model.safetensors", *files)]
+
+
+#: The files of a folder from which a model is read.
+_OF_A_MODEL = re.compile(
+    r"(generation_|tokenizer_)?config\.json|tokenizer\.(model|json|bin)|special_tokens_map\.json"
+    r"|added_tokens\.json|vocab\.json|merges\.txt"
+    r"|(model(-\d+-of-\d+)?\.safetensors|pytorch_model(-\d+-of-\d+)?\.bin)(\.index\.json)?"
+)
+
+
+def is_of_a_model(name: str) -> bool:
+    """Whether a file of this name is read as a part of the folder's model."""
+    return _OF_A_MODEL.fullmatch(name) is not None
+
+
+def _as_json(content: dict[str, Any]) -> bytes:
+    indent = None if len(content) > 20 else 2
+    return (json.dumps(content, ensure_ascii=False, indent=indent) + "\n").encode()
 
 
 def _texts(

@@ -6,7 +6,7 @@ import base64
 import io
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,18 @@ class Pieces:
             tokenizer.adds_dummy_prefix,
             tokenizer.squeezes_spaces,
             tokenizer.character_map,
+        )
+
+    def padded(self, size: int) -> Pieces:
+        """With pieces that no text has behind its own, up to ``size`` of them."""
+        more = range(len(self.texts), size)
+        if not more:
+            return self
+        return replace(
+            self,
+            texts=[*self.texts, *(f"<unused {i}>" for i in more)],
+            scores=[*self.scores, *(0.0 for _ in more)],
+            types=[*self.types, *(CONTROL for _ in more)],
         )
 
     # ---- into files ---------------------------------------------------------------------------

@@ -1,14 +1,15 @@
-"""One file of tensors in the safetensors format, read where it lies.
+"""One file of tensors in the safetensors format, read where it lies and written in one go.
 
-The safetensors package is not used for reading, because it gives no bfloat16 to NumPy.  The file
-is a length, a JSON header with type, shape and place of each tensor, and their bytes.
+The safetensors package is not used: it gives no bfloat16 to NumPy, and wants all tensors in memory
+before it writes the first.  The file is a length, a JSON header with type, shape and place of each
+tensor, and their bytes.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["open_safetensors"]
+__all__ = ["open_safetensors", "write_safetensors"]
 
 _LARGEST_HEADER = 100_000_000  # bytes, as the format's own reader allows
 _AGAIN = "the file is damaged or incomplete: download it again"
@@ -113,3 +114,32 @@ def _check_places(path: Path, tensors: Iterable[_Tensor], at: int, size: int) ->
         raise CheckpointError(
             f"{path}: its tensors end at {at:,} and the file at {size:,}; {_AGAIN}"
         )
+
+
+def write_safetensors(
+    path: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    dtype: str,
+    values: Iterable[NDArray[np.floating[Any]]],
+) -> None:
+    """Writes tensors that are all of one type.
+
+    Args:
+        shapes: by name, in the order in which they will lie.
+        dtype: float32 or float16.
+        values: the tensors in that order and of that type; each is written before the next is
+            asked for.
+    """
+    kind = {"float32": "F32", "float16": "F16"}[dtype]
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # transformers asks for this
+    at = 0
+    for name, shape in shapes.items():
+        end = at + _SIZES[kind] * math.prod(shape)
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # so that numbers lie at multiples of their size
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for array in values:
+            file.write(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
