@@ -152,7 +152,19 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "experts": ({"change": {"llama.expert_count": 8}}, "a mixture of 8 experts"),
     "scaled": (
         {"change": {"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 4.0}},
-        "positions scaled by the rule 'yarn'",
+        "positions scaled by the rule 'yarn' and the factor 4",
+    ),
+    "scaled without a factor": (
+        {"change": {"llama.rope.scaling.type": "longrope"}},
+        "positions scaled by the rule 'longrope'",
+    ),
+    "scaled without a rule": (
+        {"change": {"llama.rope.scaling.factor": 2.0}},
+        "positions scaled by the rule 'none' and the factor 2",
+    ),
+    "scaled as in old files": (
+        {"change": {"llama.rope.scale_linear": 4.0}},
+        "positions scaled by the rule 'none' and the factor 4",
     ),
     "vocabulary": ({"leave_out": ("token_embd.weight",)}, "holds no token_embd.weight, so no"),
     "missing": ({"leave_out": ("blk.0.ffn_up.weight",)}, r"holds no blk\.0\.ffn_up\.weight"),
@@ -189,6 +201,28 @@ def test_a_model_that_cannot_be_computed_is_named(
     with pytest.raises(CheckpointError, match=words) as raised:
         Model(path)
     assert "m.gguf" in str(raised.value)
+
+
+def test_a_scale_of_one_changes_nothing(original: Path, tmp_path: Path) -> None:
+    change = {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 1.0}
+    Model(rewrite(original, tmp_path / "m.gguf", change=change)).close()
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\1\0\0\0" + bytes(100), "version 1; 2 and 3 can be read: convert the original"),
+        (b"\x63\0\0\0" + bytes(100), "version 99; 2 and 3 can be read: pip install -U gguf"),
+        (b"\0\0\0\3" + bytes(100), "for big-endian machines"),
+        (b"", r"damaged or incomplete .*: download it again"),
+        (b"\3\0\0\0", r"damaged or incomplete .*: download it again"),
+    ],
+)
+def test_versions_that_are_not_read(tmp_path: Path, data: bytes, words: str) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"GGUF" + data)
+    with pytest.raises(CheckpointError, match=words) as raised:
+        Model(tmp_path / "m.gguf")
+    assert "\n" not in str(raised.value)
 
 
 def test_a_tokenizer_of_another_kind(original: Path, tmp_path: Path) -> None:

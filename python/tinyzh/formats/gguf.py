@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..config import Config
 from ..errors import CheckpointError, FileError, TokenizerError
 from ..extras import require
+from ..files import start_of
 from ..special import BOS, EOS, Special
 from ..tokenizer import Tokenizer, fitting
 from ..weights import Names, gather
@@ -79,6 +80,7 @@ class _File:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._library = require("gguf", "gguf", f"{path} is a GGUF file")
+        _check_version(path)
         try:
             reader = self._library.GGUFReader(path)
         except OSError as error:
@@ -120,11 +122,13 @@ class _File:
                 f"{where}: a mixture of {self.get('llama.expert_count')} experts, which this "
                 "engine does not compute"
             )
-        scaling = self.get("llama.rope.scaling.type", "none")
-        if scaling != "none" and header.real("rope.scaling.factor", 1.0) != 1.0:
+        rule = self.get("llama.rope.scaling.type", "none")
+        factor = header.real("rope.scaling.factor", header.real("rope.scale_linear", 1.0))
+        # A linear rule may say that it changes nothing; of any other one the factor is not all.
+        if factor != 1.0 or rule not in ("none", "linear"):
             raise CheckpointError(
-                f"{where}: positions scaled by the rule {scaling!r}, which this engine does not "
-                "compute"
+                f"{where}: positions scaled by the rule {rule!r:.100} and the factor {factor:g}, "
+                "which this engine does not compute"
             )
         dim, heads = header.whole("embedding_length"), header.whole("attention.head_count")
         embedding = self._tensors.get("token_embd.weight")
@@ -202,6 +206,23 @@ class _File:
             ).opened(self.path, special)
         except (TypeError, ValueError) as error:  # of the lists' content
             raise TokenizerError(f"{self.path}: its tokenizer is damaged ({error})") from None
+
+
+def _check_version(path: Path) -> None:
+    """Whether this is a file of a kind that the package reads; it would call others damaged."""
+    start = start_of(path)
+    version = int.from_bytes(start[4:8], "little")
+    if len(start) < 8 or version in (2, 3):  # the package itself says what is cut short
+        return
+    if version & 0xFFFF == 0:
+        raise CheckpointError(
+            f"{path}: a GGUF file for big-endian machines; take the ordinary one, or convert it "
+            "with llama.cpp's gguf_convert_endian"
+        )
+    remedy = "convert the original weights again" if version < 2 else "pip install -U gguf, perhaps"
+    raise CheckpointError(
+        f"{path}: a GGUF file of version {version}; 2 and 3 can be read: {remedy}"
+    )
 
 
 class _Tensor:
