@@ -429,8 +429,8 @@ void convert_to_tz(std::shared_ptr<const Source> source, const std::string& targ
       if (progress) progress(done, total, name);
     };
   };
-  const Model model(std::move(source), {dtype_of(dtype), 0, "", std::nullopt, stage("packed")});
-  write_tz(target, model.weights(), stage("written"));
+  const Model model(std::move(source), {dtype_of(dtype), 0, "", std::nullopt, stage("packing")});
+  write_tz(target, model.weights(), stage("writing"));
 }
 
 bool verify(const std::string& path) {

@@ -33,7 +33,7 @@ from .special import LLAMA2C, Special
 from .stats import EngineStats
 from .tokenizer import Tokenizer, continue_with, fitting, open_tokenizer
 from .trace import Trace
-from .weights import Weights, stacked
+from .weights import Weights, nothing, stacked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -140,7 +140,7 @@ class Model:
             path = _found_in_bytes(path)
         found = path if isinstance(path, Found) else open_path(path)
         self._name = found.name
-        self._core = _core.Model(found.load(), dtype, threads or 0, "", kv_dtype, device)
+        self._core = _core.Model(found.load(nothing), dtype, threads or 0, "", kv_dtype, device)
         self._checkpoint = self._core.checkpoint
         self._config = Config.from_checkpoint(self._checkpoint)
         self._format = found.format

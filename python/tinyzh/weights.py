@@ -18,10 +18,12 @@ __all__ = [
     "LAYER_TENSORS",
     "Names",
     "Tensor",
+    "Told",
     "Weights",
     "as_float16",
     "each",
     "gather",
+    "nothing",
     "shapes",
     "stacked",
 ]
@@ -63,6 +65,13 @@ def each(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield name, shape
 
 
+Told = Callable[[int, int], object]  # how much is done of how much
+
+
+def nothing(done: int, total: int) -> None:
+    """Nobody wants to be told."""
+
+
 # ---- out of files ------------------------------------------------------------------------------
 
 
@@ -98,6 +107,7 @@ def gather(
     *,
     surplus: Callable[[str], bool] = lambda name: False,
     changed: Callable[[str, NDArray[Any]], NDArray[Any]] = lambda name, values: values,
+    told: Told = nothing,
 ) -> dict[str, NDArray[np.float32]]:
     """A model's tensors as :func:`shapes` names them, out of a file's.
 
@@ -106,6 +116,7 @@ def gather(
         where: the file, for messages.
         surplus: whether a tensor may be there that no model needs.
         changed: what becomes of the values of one of our names, on the way.
+        told: told the weights that have been read, and how many there are.
 
     Raises:
         CheckpointError: a tensor is missing, unknown or of another shape.
@@ -131,10 +142,14 @@ def gather(
                 f"{where}: holds {other}, which is not part of a Llama that this engine computes"
             )
     arrays = {name: np.empty(shape, np.float32) for name, shape in shapes(config).items()}
+    done, total = 0, sum(array.size for array in arrays.values())
     for name, tensor in found.items():
+        told(done, total)
         layer, _, inner = name.removeprefix("layers.").rpartition(".")
         target = arrays[inner][int(layer)] if layer else arrays[inner]
         target[...] = changed(inner, tensor.read())
+        done += target.size
+    told(done, total)
     return arrays
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import time
+import os
 from typing import Any
 
 from ..errors import TinyzhError
@@ -15,8 +15,6 @@ from .terminal import Terminal
 
 NAME = "convert"
 SUMMARY = "rewrite a model in another format / 转换模型格式"
-
-_PATIENCE = 0.5  # seconds before progress is worth a line
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -93,13 +91,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> None:
         )
     if args.group_size and format != "v2":
         raise UsageError(f"--group-size is for --format v2, not {format}: leave it out")
-    started = time.monotonic()
-
-    # Called for every tensor, which is also when Ctrl-C is noticed.
-    def progress(done: int, total: int, stage: str) -> None:
-        if time.monotonic() - started > _PATIENCE:
-            terminal.progress(f"{args.target}: {done} of {total} tensors {stage}")
-
+    bar = terminal.bar(os.path.basename(args.target.rstrip(os.sep)) or args.target)
     done = _converted(
         args.source,
         args.target,
@@ -108,9 +100,9 @@ def run(args: argparse.Namespace, terminal: Terminal) -> None:
         group_size=args.group_size,
         tokenizer=args.tokenizer,
         force=args.force,
-        progress=progress,
+        progress=bar,  # called for every tensor, which is also when Ctrl-C is noticed
     )
-    terminal.progress("")
+    bar.over()
     before, after = size_of(args.source), sum(size_of(path) for path in done.files)
     terminal.line(
         f"{args.target}: {format}, {bytes_in_words(after)} ({after / before:.0%} of "
@@ -132,9 +124,9 @@ def _converted(*paths: str, **options: Any) -> Conversion:
 
 
 def _verify(source: str, done: Conversion, terminal: Terminal) -> None:
-    terminal.progress("comparing")
-    found = verify(source, done)
-    terminal.progress("")
+    bar = terminal.bar(done.target.name)
+    found = verify(source, done, bar)
+    bar.over()
     weights = "the same bits" + (f" as in {done.dtype}" if done.dtype in ("int8", "int4") else "")
     if found.weights:
         weights = f"rounded, at most {found.weights:.1e} of the largest weight away"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +30,7 @@ __all__ = [
     "DTYPES",
     "FILES",
     "Conversion",
+    "Progress",
     "checked_dtype",
     "convert",
     "format_of_name",
@@ -47,7 +48,7 @@ DTYPES = {
 }
 FILES = ("v0", "v1", "v2", "tz")  # written by the core; the tokenizer lies beside them
 
-Progress = Callable[[int, int, str], object]  # told done, total, and what is done to them
+Progress = Callable[[int, int, str], object]  # told how much of how much, and what is done
 
 
 @dataclass
@@ -91,6 +92,7 @@ def convert(
         dtype: one of ``DTYPES[format]``.
         group_size: of v2: weights that share a scale; 0: 64 or what divides dim.
         tokenizer: its path; None: the one that belongs to the source, if there is one.
+        progress: told how far it is: ``reading`` (and ``packing``), then ``writing``.
         force: replace what is there; of another model nothing is left that would be read with the
             new one.  Files of the source are never replaced.
 
@@ -109,11 +111,13 @@ def convert(
         _write_file(found, done, group_size, progress, check)
         return done
     pieces = None if done.tokenizer is None else _padded_pieces(done.tokenizer, found)
-    told = partial(_written, progress)
+    told = partial(_stage, progress, "writing")
     check(_of_a_model(target) if format == "hf" else [target])
     from ..model import Model
 
-    with Model(found, tokenizer=False, threads=1) as model:
+    source_read = found.load(partial(_stage, progress, "reading"))
+    read = replace(found, load=lambda told: source_read)
+    with Model(read, tokenizer=False, threads=1) as model:
         what = (target, model.config, model.weights, pieces, dtype, told)
         if format == "hf":
             done.files = write_folder(*what, special=done.special, defaults=found.defaults)
@@ -186,8 +190,8 @@ def _identity(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _written(progress: Progress, done: int, total: int) -> None:
-    progress(done, total, "written")
+def _stage(progress: Progress, stage: str, done: int, total: int) -> None:
+    progress(done, total, stage)
 
 
 def _of_a_model(folder: Path) -> list[Path]:
@@ -237,11 +241,12 @@ def _write_file(
     beside = _beside(found, done)
     # A tokenizer of another model under this name would be taken for this one's.
     check([*(places.values() if beside else ()), done.target])
+    source = found.load(partial(_stage, progress, "reading"))
     if done.format == "tz":
-        _core.convert_to_tz(found.load(), os.fspath(done.target), done.dtype, progress)
+        _core.convert_to_tz(source, os.fspath(done.target), done.dtype, progress)
     else:
-        told = partial(_written, progress)
-        if _core.convert(found.load(), os.fspath(done.target), done.format, group_size, told):
+        told = partial(_stage, progress, "writing")
+        if _core.convert(source, os.fspath(done.target), done.format, group_size, told):
             done.notes.append(
                 "llama2.c's int8 program (runq) reads this file wrongly, since the rows of its "
                 "matrices are no multiple of the group; tinyzh reads it correctly"

@@ -16,6 +16,7 @@ from ..files import is_folder, start_of
 from ..sampling import SamplingParams
 from ..special import Special
 from ..tokenizer import Tokenizer, find_tokenizer
+from ..weights import Told
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +37,7 @@ class Found:
     name: str  #: for people
     format: str  #: in words: ``llama2.c v0``, ``Hugging Face``, ``GGUF``
     config: Config
-    load: Callable[[], _core.Source]
+    load: Callable[[Told], _core.Source]  #: reads the weights
     tokenizer: Callable[[], Tokenizer]  #: opens the one that belongs to it; TokenizerError
     defaults: Mapping[str, Any] = field(default_factory=dict)  #: sampling parameters it asks for
     special: Special | None = None  #: what begins and ends a text; None: it does not say
@@ -83,7 +84,7 @@ def of_source(name: str, source: _core.Source, tokenizer: Callable[[int], Tokeni
         name,
         source.checkpoint["format"],
         config,
-        lambda: source,
+        lambda told: source,
         lambda: tokenizer(config.vocab_size),
     )
 

@@ -14,7 +14,7 @@ from ..extras import require
 from ..files import start_of
 from ..special import BOS, EOS, Special
 from ..tokenizer import Tokenizer, fitting
-from ..weights import Names, gather
+from ..weights import Names, Told, gather
 from .found import Found, checked_defaults, source_of_file
 from .header import Header
 from .pieces import NORMAL, Pieces
@@ -69,7 +69,7 @@ def open_gguf(path: Path) -> Found:
         path.name,
         "GGUF",
         config,
-        lambda: source_of_file(path, config, file.arrays(config)),
+        lambda told: source_of_file(path, config, file.arrays(config, told)),
         lambda: fitting(file.tokenizer(special), config.vocab_size, rounded_up=True),
         defaults=file.defaults(),
         special=special,
@@ -156,9 +156,9 @@ class _File:
             rope_theta=header.real("rope.freq_base", 10000.0),
         )
 
-    def arrays(self, config: Config) -> dict[str, NDArray[np.float32]]:
+    def arrays(self, config: Config, told: Told) -> dict[str, NDArray[np.float32]]:
         """All tensors as float32, layers stacked."""
-        return gather(config, NAMES, self._tensors, self.path)
+        return gather(config, NAMES, self._tensors, self.path, told=told)
 
     def special(self, vocab_size: int) -> Special:
         """What begins and ends a text, by llama.cpp's rules."""

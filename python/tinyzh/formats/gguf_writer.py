@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from ..atomic import replacing
 from ..config import Config
 from ..extras import require
 from ..special import LLAMA2C, Special
-from ..weights import as_float16, each
+from ..weights import Told, as_float16, each, nothing
 from .gguf import MORE_ENDS, NAMES, SAMPLING
 from .pieces import UNKNOWN, Pieces
 
@@ -28,7 +29,7 @@ def write_gguf(
     weights: Mapping[str, NDArray[np.float32]],
     pieces: Pieces | None,
     dtype: str = "float32",
-    progress: Callable[[int, int], object] = lambda done, total: None,
+    told: Told = nothing,
     *,
     special: Special = LLAMA2C,
     defaults: Mapping[str, Any] = MappingProxyType({}),
@@ -41,7 +42,7 @@ def write_gguf(
         pieces: the tokenizer; None: the file gets none, and llama.cpp takes token ids only.
         dtype: of matrices: float32 (F32), float16 (F16) or int8 (Q8_0; a matrix whose rows are no
             multiple of 32 stays F16).
-        progress: told the tensors done and their number.
+        told: told the weights that have been written, and how many there are.
         special: what begins and ends a text.
         defaults: sampling parameters that the model asks for.
 
@@ -70,22 +71,24 @@ def write_gguf(
             notes += _write_defaults(writer, defaults)
             for name, shape in each(config):
                 group, size = library.GGML_QUANT_SIZES[kind_of(shape)]
-                count = int(np.prod(shape)) // group * size
+                count = math.prod(shape) // group * size
                 float32, kind = np.dtype(np.float32), kind_of(shape)
                 writer.add_tensor_info(NAMES.of(name), shape, float32, count, raw_dtype=kind)
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_ti_data_to_file()
-            for done, (name, shape) in enumerate(each(config)):
-                progress(done, len(weights))
+            done, total = 0, sum(math.prod(shape) for _, shape in each(config))
+            for name, shape in each(config):
+                told(done, total)
                 array, kind = weights[name], kind_of(shape)
                 if kind == types.F16:
                     writer.write_tensor_data(as_float16(name, array))
                 else:
                     writer.write_tensor_data(library.quants.quantize(array, kind))
+                done += array.size
         finally:
             writer.close()
-    progress(len(weights), len(weights))
+    told(total, total)
     return notes
 
 

@@ -17,7 +17,7 @@ from ..errors import CheckpointError, TokenizerError
 from ..files import not_what_was_wanted, read, size_of
 from ..special import BOS, EOS, Special
 from ..tokenizer import SentencePieceTokenizer, Tokenizer, find_tokenizer, fitting
-from ..weights import Names, Tensor, gather
+from ..weights import Names, Tensor, Told, gather
 from .found import Found, checked_defaults, source_of_file
 from .header import Header
 from .pytorch import open_pickle
@@ -97,7 +97,7 @@ def open_folder(folder: Path) -> Found:
         folder.resolve().name,
         "Hugging Face",
         config,
-        lambda: source_of_file(folder, config, _arrays(config, weights, folder)),
+        lambda told: source_of_file(folder, config, _arrays(config, weights, folder, told)),
         lambda: _tokenizer(folder, config.vocab_size, special),
         defaults=_defaults(wishes, generation),
         special=special,
@@ -276,7 +276,7 @@ def _is_plain_name(name: object) -> bool:
 
 
 def _arrays(
-    config: Config, files: Iterable[tuple[Path, Opener]], folder: Path
+    config: Config, files: Iterable[tuple[Path, Opener]], folder: Path, told: Told
 ) -> dict[str, NDArray[np.float32]]:
     """All tensors in our order and as float32, layers stacked."""
     held: dict[str, Tensor] = {}
@@ -291,7 +291,7 @@ def _arrays(
     def changed(name: str, values: NDArray[Any]) -> NDArray[Any]:
         return interleaved(values, config.head_size) if name in ROTATED else values
 
-    return gather(config, NAMES, held, folder, surplus=surplus, changed=changed)
+    return gather(config, NAMES, held, folder, surplus=surplus, changed=changed, told=told)
 
 
 def _defaults(wishes: Mapping[str, Any], path: Path) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..atomic import replacing_folder
 from ..config import Config
 from ..special import LLAMA2C, Special
-from ..weights import as_float16, each
+from ..weights import Told, as_float16, each, nothing
 from .huggingface import NAMES, ROTATED, half_split
 from .pieces import UNKNOWN, Pieces
 from .safetensors import write_safetensors
@@ -30,7 +31,7 @@ def write_folder(
     weights: Mapping[str, NDArray[np.float32]],
     pieces: Pieces | None,
     dtype: str = "float32",
-    progress: Callable[[int, int], object] = lambda done, total: None,
+    told: Told = nothing,
     *,
     special: Special = LLAMA2C,
     defaults: Mapping[str, Any] = MappingProxyType({}),
@@ -43,7 +44,7 @@ def write_folder(
         weights: by the names of ``Model.weights``.
         pieces: the tokenizer; None: the folder gets none.
         dtype: float32 or float16.
-        progress: told the tensors done and their number.
+        told: told the weights that have been written, and how many there are.
         special: what begins and ends a text.
         defaults: sampling parameters that the model asks for, in the words of SamplingParams.
 
@@ -60,19 +61,22 @@ def write_folder(
         files["tokenizer.model"] = pieces.model()
 
     def tensors() -> Iterator[NDArray[Any]]:
-        for done, name in enumerate(name for name, _ in each(config)):
-            progress(done, len(weights))
+        done = 0
+        for name, _ in each(config):
+            told(done, total)
             rows = weights[name]
             if name.endswith(ROTATED):
                 rows = half_split(rows, config.head_size)
             yield as_float16(name, rows) if dtype == "float16" else rows
+            done += rows.size
 
     shapes = {NAMES.of(name): shape for name, shape in each(config)}
+    total = sum(map(math.prod, shapes.values()))
     with replacing_folder(folder, is_of_a_model) as part:
         write_safetensors(part / "model.safetensors", shapes, dtype, tensors())
         for name, data in files.items():
             (part / name).write_bytes(data)
-    progress(len(weights), len(weights))
+    told(total, total)
     return [folder / name for name in ("model.safetensors", *files)]
 
 

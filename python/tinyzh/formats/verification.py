@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import CheckpointError, TokenizerError
 from ..tokenizer import Tokenizer
-from .conversion import FILES, Conversion, texts_of
+from .conversion import FILES, Conversion, Progress, texts_of
 from .found import open_path
 
 if TYPE_CHECKING:
@@ -38,7 +38,11 @@ class Verified:
     same_choice: float  #: share of positions with the same most probable token
 
 
-def verify(source: str | os.PathLike[str], done: Conversion) -> Verified:
+def verify(
+    source: str | os.PathLike[str],
+    done: Conversion,
+    progress: Progress = lambda done, total, what: None,
+) -> Verified:
     """Compares what was written with what it was written from.
 
     Configuration, special tokens, defaults and tokenizer must be equal as far as the format holds
@@ -48,6 +52,7 @@ def verify(source: str | os.PathLike[str], done: Conversion) -> Verified:
     Args:
         source: what was given to ``convert``.
         done: what ``convert`` returned.
+        progress: told how far it is: ``comparing``.
 
     Raises:
         CheckpointError: something differs by more; the message names it.
@@ -62,7 +67,7 @@ def verify(source: str | os.PathLike[str], done: Conversion) -> Verified:
     ):
         _check_said(before, after, done)
         _check_tokenizer(done)
-        weights = _check_weights(before, after, done)
+        weights = _check_weights(before, after, done, progress)
         precision = done.dtype if done.dtype in _ALLOWED else "float32"
         lower = max(before.dtype, after.dtype, precision, key=list(_ALLOWED).index)
         exact = weights == 0 and before.dtype == after.dtype
@@ -126,7 +131,7 @@ def _text_of_pieces(tokenizer: Tokenizer) -> str:
 # ---- weights -----------------------------------------------------------------------------------
 
 
-def _check_weights(before: Model, after: Model, done: Conversion) -> float:
+def _check_weights(before: Model, after: Model, done: Conversion, progress: Progress) -> float:
     """The largest difference over the largest weight of its tensor."""
     import numpy as np
 
@@ -134,8 +139,10 @@ def _check_weights(before: Model, after: Model, done: Conversion) -> float:
         raise _differs(done, f"its tensors are {', '.join(after.weights)}")
     group = after._checkpoint["group_size"]
     rounded = group != before._checkpoint["group_size"] and done.format == "v2"
-    worst = 0.0
+    worst, compared = 0.0, 0
     for name, array in before.weights.items():
+        progress(compared, before.parameters, "comparing")
+        compared += array.size
         found = after.weights[name]
         expected, allowed = _promised(array, done, group if rounded else 0)
         if found.tobytes() != expected.tobytes():
