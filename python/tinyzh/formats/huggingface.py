@@ -27,7 +27,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["NAMES", "ROTATED", "half_split", "interleaved", "open_folder"]
+__all__ = [
+    "NAMES",
+    "ROTATED",
+    "half_split",
+    "interleaved",
+    "open_folder",
+    "read_config",
+    "read_json",
+]
 
 NAMES = Names(
     outside={"tok_emb": "model.embed_tokens", "rms_final": "model.norm", "wcls": "lm_head"},
@@ -102,6 +110,16 @@ def open_folder(folder: Path) -> Found:
         defaults=_defaults(wishes, generation),
         special=special,
     )
+
+
+def read_config(path: Path) -> Config:
+    """The shape that a config.json describes.
+
+    Raises:
+        CheckpointError: it is none, or of a model that this engine cannot compute; it is named.
+        FileMissing, FileError: it cannot be read.
+    """
+    return _config(read_json(path), path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
