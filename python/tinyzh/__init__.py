@@ -24,8 +24,9 @@ from .errors import (
     TokenizerError,
 )
 from .generation import Generation, GenerationStats, TokenLogprob
-from .model import Choice, Model, Score
+from .model import Model
 from .sampling import SamplingParams
+from .scoring import Choice, Score
 from .session import Session
 from .special import Special
 from .stats import EngineStats, Percentiles

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from ..builtin import TOKENIZER
 from ..errors import InvalidArgument
 from ..extras import require
 from ..formats.found import open_path
 from ..formats.tokenizer_json import JsonTokenizer
-from ..model import _DATA
 from ..special import LLAMA2C, Special
 from ..tokenizer import Tokenizer, open_tokenizer
 
@@ -80,7 +80,7 @@ class LlamaTokenizer:
             hub: arguments of ``tinyzh.hub.pull``, such as ``revision``.
         """
         if path is None:
-            return cls(open_tokenizer(_DATA / "story.tokenizer.bin"))
+            return cls(open_tokenizer(TOKENIZER))
         found = open_path(located(path, **hub))
         return cls(found.tokenizer(), found.special)
 

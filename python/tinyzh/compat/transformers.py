@@ -23,7 +23,8 @@ from ..errors import BackendError, GenerationError, InvalidArgument
 from ..formats.found import open_path
 from ..formats.huggingface import read_json
 from ..generation import Generation
-from ..model import Model, _when_there_is_room
+from ..model import Model
+from ..opened import when_there_is_room
 from ..sampling import SamplingParams, checked_integer
 from ..special import EOS
 from .encoding import BatchEncoding, LlamaTokenizer, lists_of, located, tensor, tensor_like
@@ -257,7 +258,7 @@ class LlamaForCausalLM:
         for i, prompt in enumerate(prompts):
             one = params.plus_seed(i)
             submit = partial(self.model._submit, prompt, one, False, None, ends)
-            running.append(_when_there_is_room(submit, running))
+            running.append(when_there_is_room(submit, running))
         return running
 
     def _stream(
