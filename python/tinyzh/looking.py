@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from .errors import InvalidArgument
@@ -35,7 +35,7 @@ class Looking(Opened):
         """
         if isinstance(ids, str):
             raise InvalidArgument(f"ids is {ids!r:.100}: expected a list of token ids")
-        return self._engine.logits(self._fitting(ids))
+        return self._engine.logits(self._fitting(ids, 0))
 
     def trace(self, text: str | Sequence[int]) -> Trace:
         """Every intermediate of a forward pass, by name; see :class:`Trace`.
@@ -44,7 +44,7 @@ class Looking(Opened):
             text: a text (BOS is put before it), or token ids.
 
         Raises:
-            InvalidArgument: an id out of range.
+            InvalidArgument: an id out of range, or no id.
             ContextFull: more tokens than the context.
         """
         return Trace(self._engine.trace(self._fitting(text)), self._config)
@@ -57,7 +57,7 @@ class Looking(Opened):
             layer: 0: the token embeddings; 1 to n_layers: behind that layer; -1: behind the last.
 
         Raises:
-            InvalidArgument: an id or a layer out of range.
+            InvalidArgument: an id or a layer out of range, or no id.
             ContextFull: more tokens than the context.
         """
         last = self._config.n_layers
@@ -88,7 +88,7 @@ class Looking(Opened):
         if pooling not in ("mean", "last", "none"):
             raise InvalidArgument(f"pooling is {pooling!r:.100}: expected mean, last or none")
         if not isinstance(text, str):
-            texts = list(text)
+            texts = list(text) if isinstance(text, Iterable) else []
             if not texts or pooling == "none" or not all(isinstance(t, str) for t in texts):
                 raise InvalidArgument(
                     f"text is {text!r:.100}: expected a text, or with mean or last a list of them"

@@ -144,6 +144,10 @@ class Model(Telling, Scoring, Looking):
         """
         if not isinstance(config, Config):
             raise InvalidArgument(f"config is {config!r:.100}: expected a tinyzh.Config")
+        if not isinstance(arrays, Mapping):
+            raise InvalidArgument(
+                f"arrays is {arrays!r:.100}: expected a mapping of names to arrays"
+            )
         source = source_of(config, stacked(config, arrays))
         found = of_source("from arrays", source, _no_tokenizer)
         return cls(found, tokenizer=tokenizer, **options)

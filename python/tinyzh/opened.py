@@ -78,10 +78,12 @@ class Opened:
                 )
         return checked
 
-    def _fitting(self, text: str | Sequence[int]) -> list[int]:
+    def _fitting(self, text: str | Sequence[int], least: int = 1) -> list[int]:
         """Checked token ids that fit the context, before memory is taken for a result."""
         self._check_usable()
         ids = self._ids(text) if isinstance(text, str) else self._checked("ids", text)
+        if len(ids) < least:
+            raise InvalidArgument(f"ids is {ids}: expected at least {least} token id")
         if len(ids) > (context := self._config.seq_len):
             raise ContextFull(f"{len(ids)} tokens do not fit the model's context of {context}")
         import_numpy()
