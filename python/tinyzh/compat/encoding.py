@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from ..builtin import TOKENIZER
@@ -15,17 +14,9 @@ from ..formats.found import open_path
 from ..formats.tokenizer_json import JsonTokenizer
 from ..special import LLAMA2C, Special
 from ..tokenizer import Tokenizer, open_tokenizer
+from .opening import located, sorted_out
 
-__all__ = ["BatchEncoding", "LlamaTokenizer", "lists_of", "located", "tensor", "tensor_like"]
-
-
-def located(path: str | os.PathLike[str], **hub: Any) -> Path:
-    """A path that is there, or where a model of the hub is once it is downloaded."""
-    if Path(path).exists():
-        return Path(path)
-    from ..hub import pull
-
-    return pull(os.fspath(path), **hub)
+__all__ = ["BatchEncoding", "LlamaTokenizer", "lists_of", "tensor", "tensor_like"]
 
 
 class BatchEncoding(dict[str, Any]):
@@ -71,18 +62,27 @@ class LlamaTokenizer:
 
     @classmethod
     def from_pretrained(
-        cls, path: str | os.PathLike[str] | None = None, **hub: Any
+        cls, path: str | os.PathLike[str] | None = None, **options: Any
     ) -> LlamaTokenizer:
         """The tokenizer that belongs to a model, whose weights are not read.
 
         Args:
             path: as for ``AutoModelForCausalLM.from_pretrained``.
-            hub: arguments of ``tinyzh.hub.pull``, such as ``revision``.
+            options: ``padding_side``, ``pad_token``; arguments of ``tinyzh.hub.pull``, such as
+                ``revision``; those of transformers that change nothing here.
+
+        Raises:
+            InvalidArgument: an argument that is none of these is named.
         """
+        own, hub = sorted_out(options, ("padding_side", "pad_token"))
         if path is None:
-            return cls(open_tokenizer(TOKENIZER))
-        found = open_path(located(path, **hub))
-        return cls(found.tokenizer(), found.special)
+            tokenizer = cls(open_tokenizer(TOKENIZER))
+        else:
+            found = open_path(located(path, **hub))
+            tokenizer = cls(found.tokenizer(), found.special)
+        for name, value in own.items():
+            setattr(tokenizer, name, value)
+        return tokenizer
 
     # ---- special tokens -----------------------------------------------------------------------
 

@@ -27,7 +27,8 @@ from ..model import Model
 from ..opened import when_there_is_room
 from ..sampling import SamplingParams, checked_integer
 from ..special import EOS
-from .encoding import BatchEncoding, LlamaTokenizer, lists_of, located, tensor, tensor_like
+from .encoding import BatchEncoding, LlamaTokenizer, lists_of, tensor, tensor_like
+from .opening import MODEL_OPTIONS, as_dtype, located, sorted_out
 
 __all__ = [
     "AutoModelForCausalLM",
@@ -69,7 +70,6 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "output_attentions": (False,),
     "output_hidden_states": (False,),
 }
-_HUB = ("file", "revision", "cache_dir", "token", "local_files_only")
 #: What a generation_config holds beside settings.
 _REMARKS = ("_from_model_config", "transformers_version", "bos_token_id")
 
@@ -105,15 +105,24 @@ class LlamaForCausalLM:
         Args:
             path: what ``tinyzh.Model`` opens; a name on the hub, if there is no such file; None:
                 the built-in story model.
-            options: the other arguments of ``tinyzh.Model``, such as ``dtype="int8"``, and of
-                ``tinyzh.hub.pull``, such as ``revision``.
+            options: the other arguments of ``tinyzh.Model``, such as ``dtype="int8"``; of
+                ``tinyzh.hub.pull``, such as ``revision``; those of transformers that change nothing
+                here, such as ``device_map="auto"``, ``torch_dtype`` and ``trust_remote_code``.
+
+        Raises:
+            InvalidArgument: an argument that is none of these is named.
+            FileMissing, FileError, CheckpointError, TokenizerError: as ``tinyzh.Model``.
         """
+        own, hub = sorted_out(options, (*MODEL_OPTIONS, "torch_dtype"))
+        dtypes = [own.pop(name) for name in ("torch_dtype", "dtype") if name in own]
+        if dtypes:
+            own["dtype"] = as_dtype(dtypes[-1])
         if path is None:
-            return cls(Model(**options))
-        where = located(path, **{n: options.pop(n) for n in _HUB if n in options})
+            return cls(Model(**own))
+        where = located(path, **hub)
         found = open_path(where)
         wishes = _generation_config(where) if found.format == "Hugging Face" else None
-        return cls(Model(found, **options), wishes)
+        return cls(Model(found, **own), wishes)
 
     # ---- what a module of PyTorch has -----------------------------------------------------------
 

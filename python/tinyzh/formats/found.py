@@ -27,7 +27,15 @@ _ON_THE_HUB = re.compile(
     r"[\w-][\w.-]*/[\w.-]+(?<!\.bin)(?<!\.tz)(?<!\.gguf)(?<!\.safetensors)(:.+)?", re.ASCII
 )
 
-__all__ = ["Found", "checked_defaults", "of_source", "open_path", "source_of", "source_of_file"]
+__all__ = [
+    "Found",
+    "checked_defaults",
+    "may_be_on_the_hub",
+    "of_source",
+    "open_path",
+    "source_of",
+    "source_of_file",
+]
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,11 @@ def of_source(name: str, source: _core.Source, tokenizer: Callable[[int], Tokeni
     )
 
 
+def may_be_on_the_hub(name: str) -> bool:
+    """Whether it has the form of a model's name there, and not that of a path."""
+    return _ON_THE_HUB.fullmatch(name) is not None
+
+
 def _is_folder(path: str | os.PathLike[str]) -> bool:
     """As ``is_folder``; what may be the name of a model on the hub is told where those are."""
     try:
@@ -100,7 +113,7 @@ def _is_folder(path: str | os.PathLike[str]) -> bool:
                 f"{name}: an address, and no file; download it first (a model of the Hugging Face "
                 "hub by its name: tinyzh pull OWNER/NAME)"
             ) from None
-        if _ON_THE_HUB.fullmatch(name) and not os.path.isdir(os.path.dirname(name)):
+        if may_be_on_the_hub(name) and not os.path.isdir(os.path.dirname(name)):
             raise FileMissing(
                 f"{error}; if it is a model of the Hugging Face hub, get it with "
                 f"tinyzh pull {name}, or open it with Model.from_pretrained"
