@@ -35,7 +35,7 @@ def size_of(path: str | os.PathLike[str]) -> int:
 
 def _status(path: str | os.PathLike[str]) -> os.stat_result:
     """Of a file or folder.  Nothing else is opened: a pipe would be waited for, for ever."""
-    name = os.fspath(path)
+    name = os.fspath(path) or "''"
     try:
         status = os.stat(path)
     except FileNotFoundError:

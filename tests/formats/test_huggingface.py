@@ -346,6 +346,11 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "old scaling": ({"rope_scaling": {"type": "linear"}}, "'linear'"),
     "new scaling": ({"rope_parameters": {"rope_type": "yarn"}}, "rope_parameters .* 'yarn'"),
+    "a part of a head": ({"partial_rotary_factor": 0.5}, "rotating a part of each head"),
+    "a part of a head, newer": (
+        {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}},
+        "partial_rotary_factor is 0.5: rotating a part of each head",
+    ),
     "scaling is text": ({"rope_scaling": "yarn"}, "expected an object"),
     "bias": ({"attention_bias": True}, "attention_bias is True: biases in the attention"),
     "mlp bias": ({"mlp_bias": True}, "mlp_bias is True"),

@@ -60,6 +60,8 @@ def test_llama2c_checkpoint_before_everything_else() -> None:
         "value_head.bin",
         "learned_embeds.bin",
         "story.imatrix.bin",
+        "train.bin",
+        "stories_val.bin",
     ],
 )
 def test_a_bin_that_is_no_checkpoint(name: str) -> None:
@@ -153,6 +155,11 @@ def test_gguf_by_precision(best: int) -> None:
     choice = choose([*reversed(files), "tokenizer.model", "config.json"])
     assert choice.files == (files[0],)
     assert (choice.path, choice.format) == (files[0], "GGUF")
+
+
+def test_a_gguf_that_is_no_model() -> None:
+    files = ["a-Q4_0.gguf", "mmproj-f16.gguf", "imatrix.gguf", "ggml-vocab-llama.gguf"]
+    assert choose(files).path == "a-Q4_0.gguf"
 
 
 def test_gguf_of_several_models_or_in_parts() -> None:

@@ -212,7 +212,7 @@ def _check_version(path: Path) -> None:
     """Whether this is a file of a kind that the package reads; it would call others damaged."""
     start = start_of(path)
     version = int.from_bytes(start[4:8], "little")
-    if len(start) < 8 or version in (2, 3):  # the package itself says what is cut short
+    if len(start) < 8 or version in (0, 2, 3):  # the package itself says what is damaged
         return
     if version & 0xFFFF == 0:
         raise CheckpointError(

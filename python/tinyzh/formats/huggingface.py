@@ -246,6 +246,11 @@ def _rope(raw: Mapping[str, Any], path: Path) -> Any:
                 f"{path}: {name} is of the type {kind!r}: scaled positions, which this engine "
                 "does not compute"
             )
+        if (share := rules.get("partial_rotary_factor", 1)) != 1:
+            raise CheckpointError(
+                f"{path}: partial_rotary_factor is {share!r:.100}: rotating a part of each head, "
+                "which this engine does not compute"
+            )
         theta = rules.get("rope_theta", theta)
     return theta
 

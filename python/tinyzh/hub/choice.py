@@ -14,7 +14,7 @@ __all__ = ["Picked", "choose"]
 _NO_CHECKPOINT = re.compile(
     r"pytorch_model|training_args|optimizer|scheduler|rng_state|random_states|adapter|openvino"
     r"|imatrix|learned_embeds|mm_projector|non_lora|^ggml|^consolidated|^mp_rank|^zero_pp"
-    r"|(^|[._-])(lora|vocab(ulary)?|merges|(v_|value_|lm_)?head)\.bin$"
+    r"|(^|[._-])(lora|vocab(ulary)?|merges|(v_|value_|lm_)?head|train|val(id)?|test)\.bin$"
     r"|(^|[._-])tok(enizer)?\d*([._-].*)?\.bin$",
     re.IGNORECASE,
 )
@@ -35,6 +35,7 @@ _SHARD = re.compile(r"-(\d+)-of-(\d+)\.(safetensors|bin)")
 # The kinds of GGUF, the first one taken first; a name that says none of them comes last.
 _GGUF_KINDS = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1")
 _GGUF_KIND = re.compile(r"(?:^|[._-])(b?f16|f32|i?q\d\w*)(?=[.-])", re.IGNORECASE)
+_NO_MODEL_IN_GGUF = re.compile(r"mmproj|imatrix|vocab", re.IGNORECASE)
 _GGUF_PART = re.compile(r"-\d+-of-\d+\.gguf$")
 
 
@@ -142,7 +143,7 @@ def _is_checkpoint(name: str, beside: Sequence[str]) -> bool:
 
 def _gguf(names: Sequence[str], folder: str) -> str | None:
     """The most precise of several files of one model."""
-    files = [name for name in names if name.endswith(".gguf")]
+    files = [n for n in names if n.endswith(".gguf") and not _NO_MODEL_IN_GGUF.search(n)]
     whole = [name for name in files if not _GGUF_PART.search(name)]
     if files and not whole:
         raise InvalidArgument(
