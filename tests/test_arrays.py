@@ -189,7 +189,7 @@ def test_trace_has_every_intermediate(model: Model, tensors: dict[str, np.ndarra
     assert list(trace)[:3] == ["layers.0.x", "layers.0.att_norm", "layers.0.q"]
     with pytest.raises(KeyError):
         trace["layers.3.x"]
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match=r"layers\.3\.attention"):
         trace["layers.3.attention"]
 
 

@@ -29,7 +29,7 @@ from tinyzh.formats.pieces import Pieces
 from tinyzh.formats.verification import verify
 from zoo import NAMES, SHAPES, get
 
-pytest.importorskip("safetensors", reason="writes folders; pip install 'tinyzh[hub]'")
+pytest.importorskip("google.protobuf", reason="writes folders; pip install 'tinyzh[hub]'")
 pytest.importorskip("gguf", reason="reads and writes GGUF; pip install 'tinyzh[gguf]'")
 
 TARGETS = {"v0": "m.bin", "v1": "m.bin", "v2": "m.bin", "tz": "m.tz", "hf": "m", "gguf": "m.gguf"}

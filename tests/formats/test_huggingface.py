@@ -21,7 +21,8 @@ from tinyzh.formats.conversion import convert
 from tinyzh.formats.huggingface import half_split, interleaved
 from zoo import get
 
-pytest.importorskip("safetensors", reason="writes the folders; pip install 'tinyzh[hub]'")
+pytest.importorskip("safetensors", reason="changes the folders; pip install 'tinyzh[hub]'")
+pytest.importorskip("google.protobuf", reason="writes the folders; pip install 'tinyzh[hub]'")
 
 DATA = ROOT / "tests" / "data"
 

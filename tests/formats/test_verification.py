@@ -17,7 +17,7 @@ from tinyzh.formats.pieces import Pieces
 from tinyzh.formats.verification import verify
 from zoo import SHAPES, get
 
-pytest.importorskip("safetensors", reason="writes folders; pip install 'tinyzh[hub]'")
+pytest.importorskip("google.protobuf", reason="writes folders; pip install 'tinyzh[hub]'")
 pytest.importorskip("gguf", reason="reads and writes GGUF; pip install 'tinyzh[gguf]'")
 
 SHAPE = SHAPES["grouped queries"]
