@@ -32,8 +32,8 @@ def bring(
 ) -> None:
     """Puts a file's content into the cache, where ``hf_hub_download`` finds it.
 
-    Does nothing where there is nothing to win: for small files, those that are there, and those
-    that come by Xet, which has a memory of its own.
+    Does nothing for small files and those that are there, where there is nothing to win, and for
+    those that come by Xet, which are left to hf_xet.
 
     Args:
         hub: the module huggingface_hub.
