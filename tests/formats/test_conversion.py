@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -446,6 +447,20 @@ def test_a_folder_is_replaced_when_all_of_it_is_whole(
     convert(other.path, target, "hf", force=True)
     assert Model(target).config.dim == 48
     assert names(tmp_path) == ["hf", "model.bin", "model.tokenizer.bin"]
+
+
+def test_a_folder_that_lies_on_another_disk(tmp_path: Path) -> None:
+    """Where files are moved to from beside it, not from beside the link."""
+    other = Path("/dev/shm")
+    if not os.access(other, os.W_OK) or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no other disk to write to")
+    kept = get("built-in", tmp_path)
+    with tempfile.TemporaryDirectory(dir=other) as there:
+        (tmp_path / "hf").symlink_to(there)
+        for _ in range(2):
+            verify(kept.path, convert(kept.path, tmp_path / "hf", "hf", force=True))
+        assert "model.safetensors" in names(Path(there))
+        assert not [name for name in names(Path(there)) if name.startswith(".")]
 
 
 @pytest.mark.parametrize("format", TARGETS)
