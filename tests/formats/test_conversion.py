@@ -248,6 +248,18 @@ def test_the_tokenizer_lies_beside_a_file_under_its_name(tmp_path: Path) -> None
     assert convert(tmp_path / "new.bin", tmp_path / "third.bin", "v1").files[1:] == []
 
 
+def test_a_tokenizer_beside_it_that_only_looks_right_is_not_taken_for_it(tmp_path: Path) -> None:
+    """It has the pieces, and cuts texts by another rule."""
+    kept = get("grouped queries", tmp_path)
+    pieces = Pieces.of(tinyzh.BinTokenizer(kept.tokenizer))
+    beside = tmp_path / "m.tokenizer.model"
+    beside.write_bytes(dataclasses.replace(pieces, dummy_prefix=False).model())
+    with pytest.raises(FileError, match="exists; force=True"):
+        convert(kept.path, tmp_path / "m.bin", "v1")
+    verify(kept.path, convert(kept.path, tmp_path / "m.bin", "v1", force=True))
+    assert not beside.exists()
+
+
 def test_a_tokenizer_that_puts_no_space_in_front(tmp_path: Path) -> None:
     kept = get("grouped queries", tmp_path)
     with Model(kept.path) as model:
@@ -371,10 +383,16 @@ def test_files_of_the_source_are_never_replaced(tmp_path: Path) -> None:
         (kept.path, kept.path, "v1"),
         (kept.path, kept.tokenizer, "v1"),
     ):
-        with pytest.raises(InvalidArgument, match="of which none is replaced: give another name"):
+        with pytest.raises(InvalidArgument, match="which is never replaced: give another name"):
             convert(source, target, format, force=True)
     assert {path.name: path.read_bytes() for path in hf.iterdir()} == before
-    convert(hf, hf / "new.gguf", "gguf")  # beside them there is room
+    for source in (hf, kept.path):  # beside them there is room
+        for name in ("new.gguf", "new.gguf"):
+            convert(source, hf / name, "gguf", force=True)
+    (tmp_path / "hf" / "m.bin").write_bytes(kept.path.read_bytes())
+    for _ in range(2):
+        convert(hf / "m.bin", hf / "m.tz", "tz", force=True, tokenizer=kept.tokenizer)
+    assert {path.name: path.read_bytes() for path in hf.iterdir()}.items() >= before.items()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such files")

@@ -19,11 +19,12 @@ from ..tokenizer import (
     SentencePieceTokenizer,
     Tokenizer,
     find_tokenizer,
+    fitting,
     open_tokenizer,
 )
 from .found import Found, open_path
 from .huggingface_writer import is_of_a_model, write_folder
-from .pieces import Pieces
+from .pieces import Pieces, difference
 from .tokenizer_json import JsonTokenizer
 
 __all__ = [
@@ -34,7 +35,6 @@ __all__ = [
     "checked_dtype",
     "convert",
     "format_of_name",
-    "texts_of",
 ]
 
 #: What each format can hold; the first is what ``auto`` means, for tz the precision of the source.
@@ -106,7 +106,8 @@ def convert(
     found, target = open_path(source), Path(target)
     done = Conversion(target, format, dtype)
     _take_tokenizer(found, tokenizer, done)
-    check = partial(_check_targets, source=Path(source), done=done, force=force)
+    own = _files_of(Path(source), found, done.tokenizer)
+    check = partial(_check_targets, own=own, done=done, force=force)
     if format in FILES:
         _write_file(found, done, group_size, progress, check)
         return done
@@ -147,11 +148,13 @@ def checked_dtype(format: str, dtype: str) -> str:
     return dtype
 
 
-def _check_targets(files: Iterable[Path], source: Path, done: Conversion, force: bool) -> None:
+def _check_targets(
+    files: Iterable[Path], own: Iterable[Path], done: Conversion, force: bool
+) -> None:
     """Whether these may be written or removed; makes the folder that they go to.
 
     Raises:
-        InvalidArgument: one of them is a file of the source.
+        InvalidArgument: one of them is among the source's ``own``.
         FileError: one is there and ``force`` is not given; something else than a file or folder is
             there; no folder can be made.
     """
@@ -161,10 +164,10 @@ def _check_targets(files: Iterable[Path], source: Path, done: Conversion, force:
         wanted = "a folder" if folder else "a file"
         raise FileError(f"{target}: is {kind}, and {wanted} is to be written: give another name")
     there = [path for path in files if path.exists()]
-    own = {_identity(path) for path in _files_of(source, done.tokenizer)}
-    if taken := [path for path in there if _identity(path) in own]:
+    kept = {_identity(path) for path in own}
+    if taken := [path for path in there if _identity(path) in kept]:
         raise InvalidArgument(
-            f"{taken[0]}: is a file of {source}, of which none is replaced: give another name"
+            f"{taken[0]}: the model is read from it, which is never replaced: give another name"
         )
     if folder and target.is_dir() and any(target.iterdir()):
         there.append(target)
@@ -176,13 +179,14 @@ def _check_targets(files: Iterable[Path], source: Path, done: Conversion, force:
         raise FileError(f"{target.parent}: {error.strerror}") from None
 
 
-def _files_of(source: Path, tokenizer: Tokenizer | None) -> list[Path]:
+def _files_of(source: Path, found: Found, tokenizer: Tokenizer | None) -> list[Path]:
     """What a model is read from."""
-    files = [] if tokenizer is None else [tokenizer.path]
+    files = [source] if tokenizer is None else [source, tokenizer.path]
+    if found.format != "Hugging Face":
+        return files
     folder = source if source.is_dir() else source.parent
-    if source.is_dir() or (folder / "config.json").exists():
-        return [*files, source, *(path for path in folder.iterdir() if path.is_file())]
-    return [*files, source]
+    parts = (p for p in folder.iterdir() if is_of_a_model(p.name) or p.suffix == ".safetensors")
+    return [*files, *parts]
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -204,7 +208,9 @@ def _take_tokenizer(found: Found, path: str | os.PathLike[str] | None, done: Con
     done.special = found.special or LLAMA2C
     try:
         if path is not None:
-            done.tokenizer = open_tokenizer(Path(path), found.config.vocab_size, done.special)
+            rounded_up = found.special is not None  # a file of others
+            own = open_tokenizer(Path(path), special=done.special)
+            done.tokenizer = fitting(own, found.config.vocab_size, rounded_up=rounded_up)
         else:
             done.tokenizer = found.tokenizer()
             if isinstance(done.tokenizer, JsonTokenizer):
@@ -272,7 +278,7 @@ def _beside(found: Found, done: Conversion) -> dict[str, bytes]:
     if tokenizer is None:
         return {}
     with suppress(TokenizerError):
-        if texts_of(find_tokenizer(done.target, vocab_size)) == texts_of(tokenizer):
+        if not difference(tokenizer, find_tokenizer(done.target, vocab_size)):
             return {}
     if isinstance(tokenizer, BinTokenizer) and tokenizer.vocab_size == vocab_size:
         return {"bin": tokenizer.path.read_bytes()}
@@ -316,9 +322,3 @@ def _beside_the_point(found: Found, done: Conversion) -> list[str]:
         said = ", ".join(f"{name}={value}" for name, value in own.items())
         notes.append(f"{format} has no place for the model's defaults: pass {said}")
     return notes
-
-
-def texts_of(tokenizer: Tokenizer) -> list[bytes]:
-    """The pieces that are text, by id; what an unknown one is shown as differs between files."""
-    pieces = tokenizer.vocabulary.pieces()
-    return [data if kind in ("normal", "byte") else b"" for data, kind in pieces]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import random
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from ..special import BOS, EOS, LLAMA2C, Special
 from ..tokenizer import BinTokenizer, SentencePieceTokenizer, Tokenizer
 from .tokenizer_json import JsonTokenizer
 
-__all__ = ["Pieces"]
+__all__ = ["Pieces", "difference"]
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 _TYPES = {"normal": NORMAL, "unknown": UNKNOWN, "control": CONTROL, "byte": BYTE}
@@ -259,3 +260,30 @@ class Pieces:
 def _model_message() -> Any:
     require("google.protobuf", what="SentencePiece's file", package="protobuf")
     return require("sentencepiece.sentencepiece_model_pb2", "hub").ModelProto()
+
+
+def difference(one: Tokenizer, other: Tokenizer) -> str:
+    """How the second tokenizer differs from the first, in words; empty: it does not.
+
+    It may have more pieces, if they are no text: those of a vocabulary that was rounded up.
+    """
+    texts, others = _texts(one), _texts(other)
+    if texts != others[: len(texts)] or any(others[len(texts) :]):
+        return "has other pieces"
+    text = _text_of_pieces(one)
+    if one.encode(text, bos=False) != other.encode(text, bos=False):
+        return f"cuts {text[:20]!r}… in another way"
+    return ""
+
+
+def _texts(tokenizer: Tokenizer) -> list[bytes]:
+    """The pieces that are text, by id; what an unknown one is shown as differs between files."""
+    pieces = tokenizer.vocabulary.pieces()
+    return [data if kind in ("normal", "byte") else b"" for data, kind in pieces]
+
+
+def _text_of_pieces(tokenizer: Tokenizer) -> str:
+    """A text of what the vocabulary has, so that no rule for other characters plays a part."""
+    pieces = [data for data, kind in tokenizer.vocabulary.pieces() if kind == "normal"]
+    chosen = random.Random(1).choices(pieces, k=500) if pieces else []
+    return b"".join(chosen).decode("utf-8", "ignore")

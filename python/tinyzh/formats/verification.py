@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import CheckpointError, TokenizerError
-from ..tokenizer import Tokenizer
-from .conversion import FILES, Conversion, Progress, texts_of
+from .conversion import FILES, Conversion, Progress
 from .found import open_path
+from .pieces import difference
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,21 +111,8 @@ def _check_tokenizer(done: Conversion) -> None:
         after = open_path(done.target).tokenizer()
     except TokenizerError as error:
         raise _differs(done, f"its tokenizer cannot be read ({error})") from None
-    texts = texts_of(before)  # behind them, a vocabulary may have been rounded up
-    if texts != texts_of(after)[: len(texts)] or any(texts_of(after)[len(texts) :]):
-        raise _differs(done, "its tokenizer has other pieces")
-    text = _text_of_pieces(before)
-    if before.encode(text) != after.encode(text):
-        raise _differs(done, f"its tokenizer cuts {text[:20]!r}… in another way")
-
-
-def _text_of_pieces(tokenizer: Tokenizer) -> str:
-    """A text of what the vocabulary has, so that no rule for other characters plays a part."""
-    import numpy as np
-
-    pieces = [data for data, kind in tokenizer.vocabulary.pieces() if kind == "normal"]
-    chosen = np.random.default_rng(1).integers(0, max(len(pieces), 1), 500 if pieces else 0)
-    return b"".join(pieces[i] for i in chosen).decode("utf-8", "ignore")
+    if words := difference(before, after):
+        raise _differs(done, f"its tokenizer {words}")
 
 
 # ---- weights -----------------------------------------------------------------------------------
