@@ -22,7 +22,7 @@ from .tokenizer import train_tokenizer
 
 __all__ = ["train_builtin", "train_model"]
 
-STORIES = 100_000  # drawn for the built-in model
+STORIES = 130_000  # drawn for the built-in model
 REPEAT = 24  # times that the built-in model reads a real story where it reads a drawn one once
 VARIED = 0.75  # share of these times in which its heroes have other names
 
