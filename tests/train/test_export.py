@@ -120,6 +120,29 @@ def test_the_card_does_not_replace_the_model(export: Export) -> None:
     assert "a.md: where the model's card goes; end the name in .bin" in err
 
 
+def test_the_run_and_its_tokenizer_are_not_replaced(
+    export: Export, run: Path, tmp_path: Path
+) -> None:
+    """Whatever they are called by; and no model goes where a tokenizer is looked for."""
+    shutil.copytree(run, tmp_path / "run")
+    shutil.copy(TOKENIZER, tmp_path / "run" / "own.model")
+    own = tmp_path / "run" / "own.model"
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    for out, options in (
+        ("run/checkpoint.pt", ()),
+        ("run/../run/checkpoint.pt", ("--format", "fp16")),
+        ("run/tokenizer.bin", ()),
+        ("run/tokenizer.model", ()),
+        ("run/own.model", ("--tokenizer", own)),
+    ):
+        code, _, err = export(out, *options, source=tmp_path / "run")
+        assert (code, f"{Path(out).name}: what the export is made of" in err) == (2, True), out
+    code, names, err = export("out/tokenizer.bin")
+    assert (code, names) == (2, [])
+    assert "tokenizer.bin: where the model's tokenizer goes; give another name" in err
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
 def test_two_models_in_one_folder(export: Export, run: Path, tmp_path: Path) -> None:
     """Each keeps its own tokenizer, also when the first is exported once more."""
     assert export("out/a.bin")[0] == 0

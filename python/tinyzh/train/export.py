@@ -14,7 +14,7 @@ from ..formats.pieces import Pieces
 from ..model import Model
 from ..tokenizer import open_tokenizer
 from .binary import stacked, write_bin
-from .checkpoint import Checkpoint
+from .checkpoint import NAME, Checkpoint
 from .corpus import read_report
 from .log import TABLE
 from .model import Llama
@@ -50,7 +50,7 @@ def export(
 
     Raises:
         FileMissing: no such run, tokenizer or corpus.
-        InvalidArgument: an unknown format, or a target that is the card's name.
+        InvalidArgument: an unknown format, or a target that is another file's place.
         TokenizerError: the tokenizer of another model.
     """
     if format not in get_args(Format):
@@ -58,13 +58,17 @@ def export(
             f"format is {format!r}: expected one of {', '.join(get_args(Format))}"
         )
     saved = Checkpoint.load(source)
+    run = source if source.is_dir() else source.parent
+    _check_replaced(target, source / NAME if source.is_dir() else source)
     if format == "fp16":
         target.parent.mkdir(parents=True, exist_ok=True)
         _write_fp16(saved.model(), target)
         return [target]
-    run = source if source.is_dir() else source.parent
     pieces = find_trained(tokenizer or run)
     open_tokenizer(pieces, saved.run.model.vocab_size)
+    _check_replaced(target, *forms_of(pieces))
+    if format != "hf" and target.name in ("tokenizer.bin", "tokenizer.model"):
+        raise InvalidArgument(f"{target}: where the model's tokenizer goes; give another name")
     report = None if corpus is None else read_report(corpus)
     card = target / "README.md" if format == "hf" else target.with_suffix(".md")
     if card == target:
@@ -79,6 +83,12 @@ def export(
         text = model_card(saved, target.name, format, run / TABLE, report, licence)
         part.write_text(text, encoding="utf-8")
     return [*written, card]
+
+
+def _check_replaced(target: Path, *needed: Path) -> None:
+    """Refuses a target that would replace what it is made of."""
+    if target.exists() and any(map(target.samefile, needed)):
+        raise InvalidArgument(f"{target}: what the export is made of; give another name with --out")
 
 
 def _tokenizer_name(model: Path, pieces: Path) -> str:
