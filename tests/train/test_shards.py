@@ -149,6 +149,18 @@ def test_shards_of_other_inputs_are_not_mixed(corpus: Path, tmp_path: Path) -> N
         make(corpus, out, other)
 
 
+def test_tokens_beside_their_tokenizer_are_made_anew(corpus: Path, tmp_path: Path) -> None:
+    """--rebuild takes away what was made, not what it is made of."""
+    out = tmp_path / "out"
+    out.mkdir()
+    for suffix in (".model", ".bin"):
+        shutil.copy(DATA / f"zh{suffix}", out / f"tokenizer{suffix}")
+    make(corpus, out, out / "tokenizer.bin", shard_tokens=3000)
+    make(corpus, out, out / "tokenizer.bin", rebuild=True)
+    make(corpus, tmp_path / "new")
+    assert files(out) == files(tmp_path / "new")
+
+
 def test_what_is_missing_is_named(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(FileMissing, match=r"train\.jsonl\.gz: no such file"):
         make(tmp_path, tmp_path / "out")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from ..tokenizer import Tokenizer, open_tokenizer
 from .corpus import SPLITS, read_corpus
 from .extra import counted, track
 from .parallel import ordered_map
-from .tokenizer_files import copy_trained, sha256
+from .tokenizer_files import copy_trained, forms_of, sha256
 
 __all__ = ["ShardReport", "prepare"]
 
@@ -105,7 +105,7 @@ def prepare(
         "tokenizer": sha256(tokenizer),
         "shard_tokens": shard_tokens,
     }
-    _begin(out, made_of, rebuild)
+    _begin(out, made_of, rebuild, forms_of(tokenizer))
     copy_trained(tokenizer, out)
     if finished := _finished(out):
         return finished
@@ -169,7 +169,7 @@ def _write(tokenizer: Path, job: Job) -> None:
         part.write_bytes(np.array(ids, dtype="<u2").tobytes())
 
 
-def _begin(out: Path, made_of: dict[str, Any], rebuild: bool) -> None:
+def _begin(out: Path, made_of: dict[str, Any], rebuild: bool, forms: Sequence[Path]) -> None:
     """The folder as it can be gone on with: nothing in it of other inputs, or half written."""
     out.mkdir(parents=True, exist_ok=True)
     shards = [path for name in SPLITS for path in out.glob(f"{name}_*.bin*")]
@@ -181,7 +181,11 @@ def _begin(out: Path, made_of: dict[str, Any], rebuild: bool) -> None:
                 f"{out}: holds shards of another {', '.join(changed)}: take another folder, or "
                 "replace them with --rebuild"
             )
-        for path in (out / "meta.json", *shards, *out.glob("tokenizer.*")):
+        # Of the tokenizer that is there, only a form that the new one lacks: the others will be
+        # replaced, or are what was given.
+        kept = {f"tokenizer{form.suffix}" for form in forms}
+        stale = {"tokenizer.model", "tokenizer.bin"} - kept
+        for path in (out / "meta.json", *shards, *(out / name for name in stale)):
             path.unlink(missing_ok=True)
     for path in out.glob("*.part"):
         path.unlink()
