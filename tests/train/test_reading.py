@@ -56,8 +56,10 @@ def test_paragraphs_of_a_story_stay_together(tmp_path: Path) -> None:
     assert stories(path, "\n \n\t\n\n".join(PARAGRAPHS)) == PARAGRAPHS
     assert len(stories(path, "\n\n\n".join(PARAGRAPHS), layout="blocks")) == 90
     # A stray one among stories of one paragraph does not make two long stories of them.
-    short = [f"小猫{i}" + "走啊走" * 30 for i in range(300)]
-    assert stories(path, "\n\n".join([*short[:150], "", *short[150:]])) == short
+    for count in (30, 300):
+        short = [f"小猫{i}" + "走啊走" * 30 for i in range(count)]
+        half = count // 2
+        assert stories(path, "\n\n".join([*short[:half], "", *short[half:]])) == short
 
 
 def test_the_layout_that_was_found_is_told(tmp_path: Path) -> None:
@@ -78,12 +80,23 @@ def test_standard_input_is_read_as_text(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff")))
     with pytest.raises(FileError, match=r"standard input: not utf-8 text .*with --encoding"):
         read_texts(["-"])
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(FileError, match="standard input: it is closed"):
+        read_texts(["-"])
 
 
 def test_a_line_across_the_head_of_a_long_file(tmp_path: Path) -> None:
     many = [f"{i:06}从前" * 3 for i in range(HEAD // 20)]
     assert sum(map(len, many)) > HEAD
     assert stories(tmp_path / "a.txt", "\n".join(many)) == many
+
+
+@pytest.mark.parametrize("character", ["\u2028", "\x85", "\f", "\x1c"])
+def test_a_line_ends_at_a_line_feed_alone(tmp_path: Path, character: str) -> None:
+    """From the beginning of a file to its end, whatever else Python might split it at."""
+    many = [f"{i:06}从前{character}有" for i in range(HEAD // 5)]
+    assert stories(tmp_path / "a.txt", "\n".join(many)) == many
+    assert stories(tmp_path / "a.txt", "\n\n".join(many[:9])) == many[:9]
 
 
 def test_other_fields_and_encodings(tmp_path: Path) -> None:
@@ -94,6 +107,9 @@ def test_other_fields_and_encodings(tmp_path: Path) -> None:
     assert stories(tmp_path / "b.txt", gb, encoding="gb18030") == ["从前有一天"]
     with pytest.raises(FileError, match=r"b\.txt: not utf-8 text .* gb18030"):
         stories(tmp_path / "b.txt", gb)
+    for name, data in (("c.txt", "从前"), ("c.json", '["从前"]'), ("c.jsonl", '"从前"')):
+        with pytest.raises(FileError, match=rf"{name}: not utf-16 text \(UTF-16 stream does not"):
+            stories(tmp_path / name, data, encoding="utf-16")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +148,7 @@ def test_a_damaged_gz_is_called_so(tmp_path: Path) -> None:
         list(read_stories(path))
 
 
-@pytest.mark.parametrize("encoding", ["utf9", "hex"])
+@pytest.mark.parametrize("encoding", ["utf9", "hex", "undefined"])
 def test_an_unknown_encoding(tmp_path: Path, encoding: str) -> None:
     with pytest.raises(InvalidArgument, match=f"encoding is '{encoding}', which Python does not"):
         stories(tmp_path / "a.txt", "甲", encoding=encoding)

@@ -29,7 +29,7 @@ LAYOUTS = {
 KINDS = (".txt", ".json", ".jsonl")
 FIELDS = ("text", "story")
 HEAD = 1 << 16  # characters looked at to tell the layouts apart
-LINES_OF_A_STORY = 20  # with more lines than this between blank ones, each line is a story
+LINES_OF_A_STORY = 20  # or paragraphs: what would make stories of more separates no stories
 LONG_STORY = 4000  # characters; what would make longer ones than this separates no stories
 
 _STANDARD_INPUT = Path("-")
@@ -103,12 +103,15 @@ def read_stories(
                 yield from _json(file, where, fields)
             else:
                 yield from _json_lines(file, where, fields)
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         if damage := _damage(path):
             raise FileError(f"{where}: damaged ({damage})") from None
+        why = str(error)
+        if isinstance(error, UnicodeDecodeError):
+            why = f"{error.reason} at byte {error.start}"
         raise FileError(
-            f"{where}: not {encoding.removesuffix('-sig')} text ({error.reason} at byte "
-            f"{error.start}): name its encoding with --encoding, for example gb18030"
+            f"{where}: not {encoding.removesuffix('-sig')} text ({why}): name its encoding with "
+            "--encoding, for example gb18030"
         ) from None
     except (EOFError, zlib.error) as error:
         raise FileError(f"{where}: damaged ({error})") from None
@@ -162,6 +165,8 @@ def _kind(path: Path) -> str:
 
 def _open(path: Path, encoding: str) -> IO[str]:
     if path == _STANDARD_INPUT:
+        if sys.stdin is None:
+            raise FileError("standard input: it is closed")
         return io.TextIOWrapper(io.BytesIO(sys.stdin.buffer.read()), encoding=encoding)
     if path.suffix.lower() == ".gz":
         return cast(IO[str], gzip.open(path, "rt", encoding=encoding))
@@ -171,7 +176,7 @@ def _open(path: Path, encoding: str) -> IO[str]:
 def _check_encoding(encoding: str) -> None:
     try:
         "".encode(encoding)
-    except LookupError:
+    except (LookupError, UnicodeError):  # "undefined" has no text
         raise InvalidArgument(
             f"encoding is {encoding!r}, which Python does not know: expected such as utf-8, "
             "gb18030, big5 or utf-16"
@@ -227,7 +232,7 @@ def _separated(lines: Iterable[str], blank: int) -> Iterator[str]:
 
 def _lines(head: str, rest: Iterable[str]) -> Iterator[str]:
     """The lines of a file of which ``head`` has already been read."""
-    started = head.splitlines(keepends=True)
+    started = list(io.StringIO(head))  # where a file's lines end; splitlines() knows other places
     last = started.pop() if started and not started[-1].endswith("\n") else ""
     yield from started
     for line in rest:
@@ -242,12 +247,13 @@ def _detect(head: str) -> Layout:
 
     Then single ones separate paragraphs, if there are also runs of them at such distances.
     """
-    filled = [bool(line.strip()) for line in head.strip().splitlines()]
+    filled = [bool(line.strip()) for line in io.StringIO(head.strip())]
     runs = [len(list(run)) for full, run in itertools.groupby(filled) if not full]
     if not runs or sum(filled) > LINES_OF_A_STORY * (len(runs) + 1):
         return "lines"
     gaps = sum(run > 1 for run in runs)
-    return "gaps" if gaps and len(head) <= LONG_STORY * (gaps + 1) else "blocks"
+    parted = gaps * LINES_OF_A_STORY >= len(runs) and len(head) <= LONG_STORY * (gaps + 1)
+    return "gaps" if parted else "blocks"
 
 
 # ---- .json and .jsonl ---------------------------------------------------------------------------
@@ -283,7 +289,7 @@ def _json_lines(file: IO[str], where: str, fields: Sequence[str]) -> Iterator[st
 
 def _unreadable(where: str, error: Exception) -> Exception:
     """What to raise for JSON that Python does not take, though it may be correct."""
-    if isinstance(error, UnicodeDecodeError):
+    if isinstance(error, UnicodeError):
         return error
     what = "lists or objects too deep in each other" if isinstance(error, RecursionError) else error
     return FileError(f"{where}: cannot be read ({what})")
