@@ -149,6 +149,17 @@ def test_the_recipe_goes_on_where_it_was(
     code, _, err = call(capsys, *recipe)
     assert code == 1
     assert "is not empty: --resume goes on" in err
+    # What was made of something else is not taken for what is asked for now.
+    other = tmp_path / "other.txt"
+    other.write_bytes(real.read_bytes())
+    for argument, value, was in (
+        ("--stories", 500, 400), ("--repeat", 3, 24), ("--seed", 9, 1), ("--real", other, real)
+    ):  # fmt: skip
+        code, _, err = call(
+            capsys, "train", "builtin", "--out", out, "--resume", argument, str(value)
+        )
+        assert code == 1
+        assert f"{argument} is {value}, and {out / 'corpus'} was made with {was}: leave" in err
 
     made = (out / "tokenizer" / "tokenizer.model").stat().st_mtime_ns
     # The configuration is the run's, and so are the texts that it is measured on.
@@ -159,6 +170,26 @@ def test_the_recipe_goes_on_where_it_was(
     rows = read_table(out / "run" / "log.csv")
     assert [row["step"] for row in rows if "bits_per_character" in row] == [4, 6]
     assert (out / "tokenizer" / "tokenizer.model").stat().st_mtime_ns == made
+
+
+def test_the_recipe_begins_with_what_may_be_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch", reason="trains; pip install 'tinyzh[train]'")
+    out = tmp_path / "out"
+    (tmp_path / "empty.txt").write_text(" \n", encoding="utf-8")
+    for arguments, expected in (
+        (("--set=lrr=1",), (2, "unknown key lrr; is it lr?")),
+        (("--config", "tiny"), (2, "no configuration 'tiny'")),
+        (("--valid-text", tmp_path / "none.txt"), (1, "none.txt: no such file")),
+        (("--valid-text", tmp_path / "empty.txt"), (2, "no stories in")),
+        (("--resume",), (1, "out: nothing there to --resume: leave that out to begin")),
+    ):
+        code, _, err = call(
+            capsys, "train", "builtin", "--out", out, "--stories", "100", *arguments
+        )
+        assert (code, expected[1] in err) == (expected[0], True), err
+        assert not out.exists()
 
 
 def test_the_recipe_alone_is_that_of_the_built_in_model(
@@ -178,7 +209,6 @@ def test_the_recipe_alone_is_that_of_the_built_in_model(
 
     monkeypatch.setattr(pipeline, "train_builtin", record)
     assert call(capsys, "train", "builtin", "--out", tmp_path)[0] == 2
-    assert "repeat" not in asked
-    assert "stories" not in asked
+    assert (asked["repeat"], asked["stories"], asked["seed"]) == (None, None, None)
     assert call(capsys, "train", "builtin", "--out", tmp_path, "--repeat", "3")[0] == 2
     assert asked["repeat"] == 3

@@ -45,6 +45,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     add_config(parser, "builtin")
     add_seed(parser)
+    parser.set_defaults(seed=None)  # not given: 1, or that of the corpus which is there
 
 
 def run(args: argparse.Namespace, terminal: Terminal) -> None:
@@ -54,16 +55,16 @@ def run(args: argparse.Namespace, terminal: Terminal) -> None:
     settings = list(args.set)
     if args.minutes is not None:
         settings.append(f"minutes={args.minutes}")
-    asked = {"stories": args.stories, "repeat": args.repeat}
     result = train_builtin(
         args.out,
         config=args.config,
         settings=settings,
         real=args.real,
         valid_texts=args.valid_text,
+        stories=args.stories,
+        repeat=args.repeat,
         seed=args.seed,
         resume=args.resume,
         report=terminal.line,
-        **{name: value for name, value in asked.items() if value is not None},
     )
     tell_result(result, args.out, terminal)
