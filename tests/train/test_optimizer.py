@@ -92,6 +92,11 @@ def test_half_precision_gradients_are_scaled_and_a_step_too_far_is_left_out() ->
     _, restored = made(precision="float16")
     restored.load_state_dict(scaling.state_dict())
     assert restored.scaled(one) == scale / 2
+    # A run may go on in another precision.
+    restored.load_state_dict(optimizer.state_dict())
+    assert restored.scaled(one) > 1000
+    optimizer.load_state_dict(restored.state_dict())
+    assert optimizer.scaled(one) == 1
 
 
 def test_products_are_in_the_precision_of_the_settings_and_weights_are_not() -> None:

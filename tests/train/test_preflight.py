@@ -104,6 +104,15 @@ def test_what_does_not_fit(
     assert not (tmp_path / "run").exists()
 
 
+def test_every_process_knows_what_does_not_fit(
+    go: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only the first one, whose end the others would not understand."""
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(InvalidArgument, match=r"prompts has one of \d+ tokens"):
+        go(f'prompts=["{"小猫" * 40}"]')
+
+
 def test_texts_to_measure_on_have_stories(go: Callable[..., Result], tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text(" \n", encoding="utf-8")
     with pytest.raises(InvalidArgument, match=r"no stories in .*empty\.txt"):

@@ -68,6 +68,7 @@ def test_a_resumed_bar_begins_where_the_other_ended(screen: Callable[[bool], Scr
     seen = screen(True)
     with shown() as progress:
         progress.show(0.5, "a")
+        assert progress._bar.initial == 0.5  # type: ignore[attr-defined]
         progress.show(1.0, "b")
     assert "100.0%" in seen.getvalue()
     assert "  0.0% |" not in seen.getvalue().split("\r", 2)[-1]
@@ -144,3 +145,10 @@ def test_an_interrupted_command(
     ended, _, err = command("--resume")
     assert ended == 0
     assert err.startswith("tinyzh: note: nothing was left to do, since the budget was used up")
+
+
+def test_an_evaluation_was_left_to_do(command: Callable[..., tuple[int, str, str]]) -> None:
+    assert command(data=Counting(11))[0] == 143
+    ended, out, err = command("--resume")
+    assert (ended, "nothing was left" in err) == (0, False)
+    assert "run: 12 steps, 768 tokens, 0.0 minutes; valid loss " in out

@@ -120,6 +120,23 @@ def test_what_ctrl_c_does_is_said_at_once_and_once_more_ends_it(
     assert len(said) == 1
 
 
+def test_ctrl_c_while_compiling_ends_it_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing has been learnt that could be lost."""
+
+    def interrupted(self: Learner, sizes: object) -> str:
+        os.kill(os.getpid(), signal.SIGINT)
+        return ""
+
+    monkeypatch.setattr(Learner, "compile", interrupted)
+    data = Counting()
+    with pytest.raises(KeyboardInterrupt):
+        go(tiny_run(compile="yes"), tmp_path / "run", data)
+    assert data.steps == []
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_signal_handlers_are_put_back(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
     go(tiny_run(), tmp_path, Counting(signal_at=1))
@@ -141,7 +158,7 @@ def test_a_used_up_budget_leaves_nothing_to_do(tmp_path: Path) -> None:
     go(tiny_run(steps=3), tmp_path)
     before = (tmp_path / "checkpoint.pt").stat().st_mtime_ns
     result = go(tiny_run(steps=2), tmp_path, resume=True)
-    assert (result.began, result.step, result.finished) == (3, 3, True)
+    assert (result.idle, result.step, result.finished) == (True, 3, True)
     assert (tmp_path / "checkpoint.pt").stat().st_mtime_ns == before
 
 
@@ -249,6 +266,15 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
+def test_the_loss_that_is_no_number_may_be_another_process_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Workers, "largest", lambda self, *values: [*values[:-1], 1.0])
+    monkeypatch.setattr(Workers, "mean", lambda self, value: float("nan"))
+    with pytest.raises(TrainingError, match="the loss is nan at step 1"):
+        go(tiny_run(), tmp_path)
+
+
 def test_weights_that_are_no_numbers_are_not_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -326,6 +352,22 @@ def test_learning_rate() -> None:
     assert learning_rate(settings, 9, 0.0) == pytest.approx(1.0)
     assert learning_rate(settings, 500, 0.5) == pytest.approx(0.55)
     assert learning_rate(settings, 999, 1.0) == pytest.approx(0.1)
+
+
+def test_the_speed_is_of_steps_whose_time_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not of the first one."""
+
+    def one_second(self: Clock) -> float:
+        counted = 1.0 if self._recent else 0.0
+        self._recent.append(1.0)
+        self.trained += counted
+        return counted
+
+    monkeypatch.setattr(Clock, "stop", one_second)
+    go(tiny_run(), tmp_path)
+    assert [row["tokens_per_second"] for row in read_table(tmp_path / "log.csv")] == [64, 64, 64]
 
 
 def test_a_pause_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

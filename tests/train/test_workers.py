@@ -14,6 +14,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="trains; pip install 'tinyzh[train]'")
 
 import tinyzh  # noqa: E402
+from tiny_runs import tiny_run  # noqa: E402
+from tinyzh.train.device import Workers, choose_device, resolve  # noqa: E402
+from tinyzh.train.errors import TrainingError  # noqa: E402
 from tinyzh.train.log import read_table  # noqa: E402
 
 HERE = Path(__file__).parent
@@ -39,6 +42,41 @@ def gradients(out: Path, processes: int, accumulate: int) -> dict[str, np.ndarra
             break
     assert run.returncode == 0, run.stderr
     return dict(np.load(out / "gradients.npz"))
+
+
+def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(torch, "empty", lambda *size, device: None)
+    for name, index in (("auto", 1), ("cuda", 1), ("cuda:0", 0)):
+        assert choose_device(name, 1) == torch.device("cuda", index)
+
+
+def test_an_older_gpu_trains_in_the_half_precision_that_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = tiny_run(precision="auto").training
+    for native, expected in ((True, "bfloat16"), (False, "float16")):
+        monkeypatch.setattr(
+            torch.cuda,
+            "is_bf16_supported",
+            lambda including_emulation=True, native=native: native or including_emulation,
+        )
+        assert resolve(settings, torch.device("cuda:0")).precision == expected
+
+
+def test_a_process_whose_partner_has_ended_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("init_process_group", "destroy_process_group"):
+        monkeypatch.setattr(torch.distributed, name, lambda *backend: None)
+    workers = Workers("cpu")
+    with (
+        pytest.raises(TrainingError, match="another process of this run has ended"),
+        workers.joined(),
+    ):
+        raise RuntimeError("[pair.cc:534] Connection closed by peer [127.0.0.1]:40512")
+    with pytest.raises(RuntimeError, match=r"^a bug$"), workers.joined():
+        raise RuntimeError("a bug")
 
 
 @pytest.mark.slow

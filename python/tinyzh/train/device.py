@@ -21,6 +21,7 @@ from .errors import TrainingError
 __all__ = ["Workers", "autocast", "choose_device", "first_words", "memory_named", "resolve"]
 
 _TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+_OTHER_GONE = re.compile(r"(?i)connection (closed|reset) by peer|remote process exited")
 _NO_MEMORY = re.compile(r"(?i)allocate memory|out of memory|overflow")
 
 
@@ -40,11 +41,19 @@ class Workers:
 
     @contextlib.contextmanager
     def joined(self) -> Iterator[None]:
-        """Connected to the others inside of the block."""
+        """Connected to the others inside of the block.
+
+        Raises:
+            TrainingError: another one has ended, for a reason of which only that one knows.
+        """
         if self.count > 1:
             dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
         try:
             yield
+        except RuntimeError as error:
+            if self.count == 1 or not _OTHER_GONE.search(str(error)):
+                raise
+            raise TrainingError("another process of this run has ended, and has said why") from None
         finally:
             if self.count > 1:
                 dist.destroy_process_group()
@@ -70,9 +79,11 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
     """The device of that name; ``auto`` is the best one there is."""
     if name == "auto":
         if torch.cuda.is_available():
-            name = f"cuda:{local_rank}"
+            name = "cuda"
         else:
             name = "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{local_rank}"
     try:
         device = torch.device(name)
         if device.type not in ("cpu", "cuda", "mps"):
@@ -95,10 +106,11 @@ def resolve(training: Training, device: torch.device) -> Training:
     precision, compiled = training.precision, training.compile
     if precision == "auto":
         if device.type == "cuda":
-            precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+            precision = "bfloat16" if native else "float16"
         else:
-            native = device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16")
-            precision = "bfloat16" if native else "float32"
+            able = device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16")
+            precision = "bfloat16" if able else "float32"
     if precision == "float16" and device.type == "cpu":
         raise TrainingError("precision is float16, which is for GPUs: use bfloat16 or float32")
     if compiled == "auto":

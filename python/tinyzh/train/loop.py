@@ -66,7 +66,7 @@ class Task:
 class Result:
     """How a run ended."""
 
-    began: int  #: steps done before
+    idle: bool  #: nothing was left to do
     step: int
     tokens: int
     trained: float  #: seconds
@@ -78,8 +78,8 @@ class Result:
 def train(task: Task, progress: Progress | None = None) -> Result:
     """Trains a model.
 
-    SIGINT (Ctrl-C) and SIGTERM end it after the step in hand, with a checkpoint; a second one ends
-    it at once.
+    SIGINT (Ctrl-C) and SIGTERM end it after the step in hand, with a checkpoint; a second one, or
+    one before the first step, ends it at once.
 
     Raises:
         InvalidArgument: something does not fit together; nothing is written then.
@@ -88,23 +88,24 @@ def train(task: Task, progress: Progress | None = None) -> Result:
     progress = progress or Silence()
     workers = Workers(task.run.training.device)
     settings = resolve(task.run.training, workers.device)
-    with workers.joined(), stop_signals(progress.say) as stop, memory_named(settings):
+    with workers.joined(), memory_named(settings):
         learner = Learner(task.run, settings, workers)
         if task.saved is not None:
             learner.restore(task.saved)
-        loop = _Loop(task, learner, stop, progress)
-        if not loop.finished:
+        loop = _Loop(task, learner, progress)
+        if not loop.idle:
             progress.show(loop.done, "compiling" if settings.compile != "no" else "beginning")
             _prepare(task, learner, progress)
-            loop.run()
+            with stop_signals(progress.say) as stop:
+                loop.run(stop)
         return loop.result()
 
 
 def _prepare(task: Task, learner: Learner, progress: Progress) -> None:
     """Everything that may fail, and then the first words and files."""
     run, workers, wanted = task.run, learner.workers, learner.settings.compile
-    if workers.first:
-        check(run, task.train_data, learner.model, task.tokenizer, workers.count)
+    # In every process, so that all end with the same words.
+    check(run, task.train_data, learner.model, task.tokenizer, workers.count)
     if wanted != "no":
         problem = learner.compile(run.batch_sizes(workers.count))
         if problem and wanted == "yes":
@@ -133,12 +134,11 @@ def _in_words(task: Task, learner: Learner) -> str:
 class _Loop:
     """Steps until the budget is used up or someone wants to stop."""
 
-    def __init__(self, task: Task, learner: Learner, stop: Stop, progress: Progress) -> None:
-        self.task, self.learner, self.stop, self.progress = task, learner, stop, progress
+    def __init__(self, task: Task, learner: Learner, progress: Progress) -> None:
+        self.task, self.learner, self.progress = task, learner, progress
         self.workers, self.settings = learner.workers, learner.settings
         self.sizes = task.run.batch_sizes(self.workers.count)
         self.valid_length = min(self.settings.length, task.valid_data.longest)
-        self.began = learner.step
         saved = task.saved
         self.clock = Clock(saved.trained if saved else 0.0)
         self.tokens = saved.tokens if saved else 0
@@ -150,6 +150,8 @@ class _Loop:
         self.speed = 0.0  # tokens a second, by the last row
         self.saved = time.monotonic()
         self.log: Log | None = None
+        self.idle = self.finished  # from the beginning
+        self.signal = 0  # by which it was interrupted
 
     @property
     def done(self) -> float:
@@ -166,27 +168,28 @@ class _Loop:
     def result(self) -> Result:
         """How it has ended."""
         return Result(
-            began=self.began,
+            idle=self.idle,
             step=self.learner.step,
             tokens=self.tokens,
             trained=self.clock.trained,
             finished=self.finished,
-            signal=self.stop.signal,
+            signal=self.signal,
             losses=self.losses,
         )
 
-    def run(self) -> None:
+    def run(self, stop: Stop) -> None:
         """All of it."""
         if self.workers.first:
-            self.log = Log(self.task.out, self.began - len(self.recent))
+            self.log = Log(self.task.out, self.learner.step - len(self.recent))
         stopped = False
         while not (stopped or self.finished):
             if self.due:
                 self._evaluate()
             else:
                 self._step()
-            stopped = self.workers.largest(bool(self.stop)) == [1.0]
+            stopped = self.workers.largest(bool(stop)) == [1.0]
         self._save()
+        self.signal = stop.signal
         if self.log is not None:
             self.log.plot()
 
@@ -200,14 +203,15 @@ class _Loop:
             step, batch, length, settings.seed, workers.rank, workers.count
         )
         loss = self.learner.learn(rows, learning_rate(settings, step, self.done))
-        self.counted[0] += self.clock.stop()
-        self.counted[1] += batch * length
+        if seconds := self.clock.stop():  # those of the first step cannot be told
+            self.counted[0] += seconds
+            self.counted[1] += batch * length
         self.tokens += batch * length
         self.recent.append(loss)
         mine = self.clock.trained if workers.first else 0.0
         self.clock.trained, broken = workers.largest(mine, not math.isfinite(loss))
-        if broken:
-            raise self._no_number(f"the loss is {loss}")
+        if broken:  # here, or in another process
+            raise self._no_number(f"the loss is {workers.mean(loss)}")
         self.due = self._evaluations() > self.evaluated
         if self.due or time.monotonic() - self.saved > 60 * settings.save_minutes:
             self._save()  # before the evaluation, which may fail

@@ -90,7 +90,8 @@ class Optimizer:
         """The inverse."""
         for part, saved in zip(self._parts, state["parts"], strict=True):
             part.load_state_dict(saved)
-        self._scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # of a run in float16
+            self._scaler.load_state_dict(state["scaler"])
 
 
 class Average:

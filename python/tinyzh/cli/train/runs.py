@@ -62,7 +62,7 @@ def tell_result(result: Result, out: Path, terminal: Terminal) -> None:
     if not result.finished:
         terminal.note("tinyzh: interrupted and saved; --resume goes on")
         raise KeyboardInterrupt(result.signal)
-    if result.step == result.began:
+    if result.idle:
         terminal.note(
             "tinyzh: note: nothing was left to do, since the budget was used up before; a larger "
             "one goes on: --set minutes=… or --set steps=…"
