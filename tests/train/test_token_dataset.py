@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tinyzh.errors import InvalidArgument
+from tinyzh.errors import FileError, FileMissing, InvalidArgument
 from tinyzh.train.dataset import TokenDataset
 
 LENGTH = 16
@@ -101,6 +101,21 @@ def test_processes_share_one_batch(make: Make, world: int) -> None:
         alone = data.batch(step, 6, LENGTH)
         parts = [data.batch(step, 6, LENGTH, rank=rank, world=world) for rank in range(world)]
         np.testing.assert_array_equal(np.concatenate(parts), alone)
+
+
+def test_what_is_damaged_is_named(make: Make, tmp_path: Path) -> None:
+    make([5, 5])
+    shard, meta = tmp_path / "train_000.bin", tmp_path / "meta.json"
+    for data in (b"", b"\1\0\2"):
+        shard.write_bytes(data)
+        with pytest.raises(FileError, match=r"train_000\.bin: damaged \(.+\): remove it, and"):
+            TokenDataset(tmp_path)
+    shard.unlink()
+    with pytest.raises(FileMissing, match=r"train_000\.bin: no such file; `tinyzh train prepare`"):
+        TokenDataset(tmp_path)
+    meta.write_text(meta.read_text(encoding="utf-8")[:20], encoding="utf-8")
+    with pytest.raises(FileError, match=r"meta\.json: damaged"):
+        TokenDataset(tmp_path)
 
 
 def test_what_cannot_be_is_named(make: Make) -> None:

@@ -79,7 +79,9 @@ def test_one_budget_replaces_the_other() -> None:
         ("dropout=1", "dropout is 1: expected 0 to 0.9"),
         ("min_lr=0.1", "min_lr is 0.1, above lr, which is 0.003"),
         ("minutes=0", "steps is 0 and minutes is 0: set one of them"),
-        ("n_layers=0", "n_layers is 0: expected at least 1"),
+        ("n_layers=0", "n_layers is 0: expected 1 to 1048576"),
+        (f"dim={10**20}", "dim is 10{20}: expected 1 to 1048576"),
+        (f"seq_len={10**20}", "seq_len is 10{20}: expected 1 to 1048576"),
     ],
 )
 def test_mistakes_are_named(setting: str, message: str) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 torch = pytest.importorskip("torch", reason="trains; pip install 'tinyzh[train]'")
 
 from tiny_runs import SHAPE, TOKENIZER, Counting, Uneven, tiny_run  # noqa: E402
-from tinyzh.errors import InvalidArgument  # noqa: E402
+from tinyzh.errors import FileError, InvalidArgument  # noqa: E402
 from tinyzh.train import storyteller  # noqa: E402
 from tinyzh.train.checkpoint import Checkpoint  # noqa: E402
 from tinyzh.train.clock import Clock  # noqa: E402
@@ -196,6 +196,17 @@ def test_a_longer_budget_goes_on(tmp_path: Path) -> None:
     more = Counting()
     assert go(tiny_run(steps=6), tmp_path, more, resume=True).step == 6
     assert more.steps == [3, 4, 5]
+
+
+@pytest.mark.parametrize("damage", ["768,0.1,1e-3\n", "step\n1,2,3\n", "step\nx\n"])
+def test_a_damaged_log_is_named(tmp_path: Path, damage: str) -> None:
+    go(tiny_run(steps=3), tmp_path)
+    with (tmp_path / "log.csv").open("w", encoding="utf-8") as file:
+        file.write(f"{damage}{damage}")
+    with pytest.raises(FileError, match=r"log\.csv: damaged \(.+\): remove it, and a new one"):
+        go(tiny_run(steps=6), tmp_path, resume=True)
+    (tmp_path / "log.csv").unlink()
+    assert go(tiny_run(steps=6), tmp_path, resume=True).finished
 
 
 def test_an_average_begun_later_begins_with_the_weights(tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ class Training:
             raise InvalidArgument(f"min_lr is {self.min_lr:g}, above lr, which is {self.lr:g}")
 
 
+_LARGEST = 2**20  # number in a shape, so that the sizes of its tensors can be computed
 _LIMITS: tuple[tuple[str, float, float], ...] = (
     ("steps", 0, 10**9),
     ("minutes", 0, 10**7),
@@ -114,9 +115,9 @@ class Run:
     def __post_init__(self) -> None:
         """Checks the shape, and what depends on both."""
         m, t = self.model, self.training
-        for name in ("dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size"):
-            if getattr(m, name) < 1:
-                raise InvalidArgument(f"{name} is {getattr(m, name)}: expected at least 1")
+        for name in ("dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "seq_len"):
+            if not 1 <= getattr(m, name) <= _LARGEST:
+                raise InvalidArgument(f"{name} is {getattr(m, name)}: expected 1 to {_LARGEST}")
         if m.dim % (2 * m.n_heads):
             raise InvalidArgument(
                 f"dim is {m.dim} and n_heads {m.n_heads}: dim must be a multiple of twice n_heads, "

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic import replacing
-from ..errors import FileMissing, InvalidArgument
+from ..errors import FileError, FileMissing, InvalidArgument
 from . import stories
 from .clean import chinese_share, clean, comparison_key, full_width
 from .duplicates import near_duplicates
@@ -226,11 +226,16 @@ def read_report(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileMissing: there is no corpus.
+        FileError: it is damaged.
     """
     path = Path(folder) / "report.json"
     if not path.exists():
         raise FileMissing(f"{path}: no such file; a corpus of `tinyzh train corpus` has one")
-    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        report["splits"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise FileError(f"{path}: damaged ({error}); make the corpus again") from None
     return report
 
 

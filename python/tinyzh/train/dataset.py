@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,8 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FileMissing, InvalidArgument
+from ..errors import FileError, FileMissing, InvalidArgument
 from .extra import counted
+from .shards import load_meta
 from .tokenizer_files import find_trained, forms_of, sha256
 
 __all__ = ["Batches", "TokenDataset"]
@@ -40,27 +40,21 @@ class TokenDataset:
 
     Raises:
         FileMissing: there is no such folder, or it is not finished.
+        FileError: a file in it is damaged.
         InvalidArgument: an unknown split.
     """
 
     def __init__(self, folder: str | Path, split: str = "train") -> None:
         self.folder, self.split = Path(folder), split
         path = self.folder / "meta.json"
-        meta: dict[str, Any] = {}
-        if path.exists():
-            meta = json.loads(path.read_text(encoding="utf-8"))
+        meta = load_meta(self.folder) if path.exists() else {}
         if "splits" not in meta:
             raise FileMissing(f"{path}: not there or not finished; run `tinyzh train prepare`")
         if split not in meta["splits"]:
             raise InvalidArgument(f"split is {split!r}: expected one of {list(meta['splits'])}")
         self.vocab_size: int = meta["vocab_size"]
         self._made_by: str = meta["made_of"]["tokenizer"]
-        self.stories: int = meta["splits"][split]["stories"]
-        self.characters: int = meta["splits"][split]["characters"]
-        self.shards: list[NDArray[np.uint16]] = [
-            np.memmap(self.folder / name, dtype="<u2", mode="r")
-            for name in meta["splits"][split]["shards"]
-        ]
+        self.shards = [_mapped(self.folder / name) for name in meta["splits"][split]["shards"]]
         self._windows = lru_cache(maxsize=4)(self._find_windows)
         self._order = lru_cache(maxsize=4)(self._shuffled)
 
@@ -163,6 +157,17 @@ class TokenDataset:
             shard, start = self._order(length, seed, epoch)[place]
             rows[row] = self.shards[shard][start : start + length + 1]
         return rows
+
+
+def _mapped(shard: Path) -> NDArray[np.uint16]:
+    try:
+        return np.memmap(shard, dtype="<u2", mode="r")
+    except FileNotFoundError:
+        raise FileMissing(f"{shard}: no such file; `tinyzh train prepare` makes it anew") from None
+    except ValueError as error:
+        raise FileError(
+            f"{shard}: damaged ({error}): remove it, and `tinyzh train prepare` makes it anew"
+        ) from None
 
 
 def _aligned(stories: NDArray[np.int64], length: int, end: int) -> list[int]:

@@ -28,10 +28,16 @@ COLUMNS = (
 
 
 def read_table(path: Path) -> list[dict[str, float]]:
-    """The rows of a log, without the empty cells."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file)
-        return [{k: float(v) for k, v in row.items() if v} for row in rows]
+    """The rows of a log, without the empty cells; FileError: it is damaged."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            table = csv.DictReader(file)
+            rows = [{k: float(v) for k, v in row.items() if v} for row in table]
+        if any("step" not in row for row in rows):
+            raise ValueError("rows without a step")
+    except (ValueError, TypeError, csv.Error) as error:
+        raise FileError(f"{path}: damaged ({error}): remove it, and a new one begins") from None
+    return rows
 
 
 class Log:

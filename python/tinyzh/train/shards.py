@@ -26,7 +26,7 @@ from .extra import counted, track
 from .parallel import ordered_map
 from .tokenizer_files import copy_trained, forms_of, sha256
 
-__all__ = ["ShardReport", "prepare"]
+__all__ = ["ShardReport", "load_meta", "prepare"]
 
 FORMAT = 1
 SHARD_TOKENS = 4_000_000
@@ -173,7 +173,7 @@ def _begin(out: Path, made_of: dict[str, Any], rebuild: bool, forms: Sequence[Pa
     """The folder as it can be gone on with: nothing in it of other inputs, or half written."""
     out.mkdir(parents=True, exist_ok=True)
     shards = [path for name in SPLITS for path in out.glob(f"{name}_*.bin*")]
-    found = _load_meta(out)["made_of"] if (out / "meta.json").exists() else None
+    found = load_meta(out)["made_of"] if (out / "meta.json").exists() else None
     if found != made_of and (found or shards):
         if not rebuild:
             changed = [key for key in made_of if not found or found.get(key) != made_of[key]]
@@ -195,7 +195,7 @@ def _begin(out: Path, made_of: dict[str, Any], rebuild: bool, forms: Sequence[Pa
 
 def _finished(out: Path) -> ShardReport | None:
     """What is in the folder, if nothing is missing."""
-    meta = _load_meta(out)
+    meta = load_meta(out)
     if "splits" not in meta:
         return None
     splits = {name: SplitCounts(**counts) for name, counts in meta["splits"].items()}
@@ -207,7 +207,8 @@ def _finished(out: Path) -> ShardReport | None:
     return ShardReport(str(out), meta["vocab_size"], splits, kept)
 
 
-def _load_meta(out: Path) -> dict[str, Any]:
+def load_meta(out: Path) -> dict[str, Any]:
+    """What a folder of shards says of itself; FileError: it is damaged."""
     try:
         meta: dict[str, Any] = json.loads((out / "meta.json").read_text(encoding="utf-8"))
         meta["made_of"]
