@@ -18,6 +18,7 @@ from tiny_runs import SHAPE, TOKENIZER, Counting, tiny_run  # noqa: E402
 from tinyzh.train.checkpoint import Checkpoint  # noqa: E402
 from tinyzh.train.corpus import CorpusOptions, build_corpus  # noqa: E402
 from tinyzh.train.loop import Task, train  # noqa: E402
+from tinyzh.train.model_card import _losses  # noqa: E402
 
 IDS = [1, 300, 301, 302, 303]
 BOTH = ["tokenizer.bin", "tokenizer.model"]
@@ -79,11 +80,23 @@ def test_a_folder_for_transformers(export: Export, run: Path, tmp_path: Path) ->
     assert (tmp_path / "hf" / "README.md").read_text(encoding="utf-8").startswith("---\nlanguage:")
 
 
-def test_half_precision_is_the_weights_alone(export: Export, run: Path, tmp_path: Path) -> None:
+def test_half_precision_is_the_weights_alone(
+    export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    savez, given = np.savez, set()
+    monkeypatch.setattr(np, "savez", lambda file, **a: (given.update(a), savez(file, **a)))
     assert export("out/a.npz", "--format", "fp16") == (0, ["a.npz"], "")
     with np.load(tmp_path / "out" / "a.npz") as arrays:
+        assert given == set(arrays)  # nothing that older NumPy would take for one more
         assert arrays["wq"].shape == (SHAPE.n_layers, SHAPE.dim, SHAPE.dim)
         assert {array.dtype for array in arrays.values()} == {np.dtype("float16")}
+
+
+def test_the_weights_alone_have_neither_tokenizer_nor_card(export: Export, run: Path) -> None:
+    for option in ("--tokenizer", "--corpus"):
+        code, names, err = export("out/a.npz", "--format", "fp16", option, run)
+        assert (code, names) == (2, [])
+        assert f"fp16 is the weights alone: leave {option} out" in err
 
 
 def test_the_tokenizer_may_be_a_file_or_a_folder_but_must_be_there(
@@ -112,6 +125,11 @@ def test_what_is_named_for_the_card_must_be_there(export: Export, tmp_path: Path
     code, names, err = export("out/a.bin", "--corpus", tmp_path / "nowhere")
     assert (code, names) == (1, [])
     assert "report.json: no such file; a corpus of `tinyzh train corpus` has one" in err
+    for damage in ("", '{"seed"', "[]", '{"seed": 1}'):
+        (tmp_path / "report.json").write_text(damage, encoding="utf-8")
+        code, names, err = export("out/a.bin", "--corpus", tmp_path)
+        assert (code, names) == (1, [])
+        assert "report.json: damaged (" in err
 
 
 def test_the_card_does_not_replace_the_model(export: Export) -> None:
@@ -194,3 +212,23 @@ def test_the_card(export: Export, run: Path, tmp_path: Path) -> None:
     rows = [line for line in table.splitlines() if line.startswith(("| 6 |", "| 12 |"))]
     assert [len(row.split("|")) for row in rows] == [7, 7]
     assert "Not measured." not in card
+
+
+def test_the_card_has_what_was_measured(tmp_path: Path) -> None:
+    """Held-out stories without a split for validation, say."""
+    table = tmp_path / "log.csv"
+    head = "step,tokens,minutes,lr,train_loss,tokens_per_second,valid_loss,bits_per_character\n"
+    for cells, columns, row in (
+        ("3.5,5.25", "held out | bits/character", "3.5000 | 5.2500"),
+        ("3.5,", "held out", "3.5000"),
+        (",5.25", "bits/character", "5.2500"),
+    ):
+        table.write_text(f"{head}10,640,1,1e-3,4,,{cells}\n20,1280,2,1e-3,4,,,\n")
+        said, _, heads, rule, *rows = _losses(table)
+        assert ("was held out" in said) == ("held out" in columns)
+        assert ("bits a character" in said) == ("bits" in columns)
+        assert heads == f"| steps | tokens | train | {columns} |"
+        assert rule.count("---:") == heads.count("|") - 1
+        assert rows == [f"| 10 | 640 | 4.0000 | {row} |"]
+    table.write_text(head)
+    assert _losses(table) == ["Not measured."]

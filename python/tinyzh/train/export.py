@@ -50,7 +50,8 @@ def export(
 
     Raises:
         FileMissing: no such run, tokenizer or corpus.
-        InvalidArgument: an unknown format, or a target that is another file's place.
+        InvalidArgument: an unknown format; a target that is another file's place; a tokenizer or
+            a corpus for ``fp16``.
         TokenizerError: the tokenizer of another model.
     """
     if format not in get_args(Format):
@@ -61,6 +62,9 @@ def export(
     run = source if source.is_dir() else source.parent
     _check_replaced(target, source / NAME if source.is_dir() else source)
     if format == "fp16":
+        for name, value in (("--tokenizer", tokenizer), ("--corpus", corpus)):
+            if value is not None:
+                raise InvalidArgument(f"fp16 is the weights alone: leave {name} out")
         target.parent.mkdir(parents=True, exist_ok=True)
         _write_fp16(saved.model(), target)
         return [target]
@@ -111,4 +115,4 @@ def hugging_face_folder(model: Llama, tokenizer: Path, folder: Path) -> list[Pat
 def _write_fp16(model: Llama, path: Path) -> None:
     arrays = {name: value.astype(np.float16) for name, value in stacked(model).items()}
     with replacing(path) as part, part.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        np.savez(file, **arrays)

@@ -114,22 +114,28 @@ def _data(report: Mapping[str, Any] | None) -> list[str]:
     return lines
 
 
+_MEASURED = {
+    "valid_loss": ("held out", " and on text that was held out"),
+    "bits_per_character": ("bits/character", "; bits a character on other held-out stories"),
+}
+
+
 def _losses(table: Path) -> list[str]:
-    rows = [row for row in read_table(table) if "valid_loss" in row] if table.exists() else []
-    if not rows:
+    rows = read_table(table) if table.exists() else []
+    measured = [name for name in _MEASURED if any(name in row for row in rows)]
+    if not measured:
         return ["Not measured."]
-    measured = any("bits_per_character" in row for row in rows)
+    columns, words = zip(*(_MEASURED[name] for name in measured), strict=True)
+    heads = ["steps", "tokens", "train", *columns]
     lines = [
-        "Nats a token on text that was drawn for training and on text that was held out"
-        + ("; bits a character on other held-out stories." if measured else "."),
+        f"Nats a token on text that was drawn for training{''.join(words)}.",
         "",
-        "| steps | tokens | train | held out |" + (" bits/character |" if measured else ""),
-        "|---:|---:|---:|---:|" + ("---:|" if measured else ""),
+        f"| {' | '.join(heads)} |",
+        "|" + "---:|" * len(heads),
     ]
     for row in rows:
-        line = f"| {row['step']:,.0f} | {row['tokens']:,.0f} | {row['train_loss']:.4f} | "
-        line += f"{row['valid_loss']:.4f} |"
-        if measured:
-            line += f" {row['bits_per_character']:.4f} |" if "bits_per_character" in row else " |"
-        lines.append(line)
+        if any(name in row for name in measured):
+            cells = [f"{row[name]:.4f}" if name in row else "" for name in measured]
+            numbers = (f"{row['step']:,.0f}", f"{row['tokens']:,.0f}", f"{row['train_loss']:.4f}")
+            lines.append(f"| {' | '.join([*numbers, *cells])} |")
     return lines

@@ -65,10 +65,7 @@ class TokenizerReport:
             f"pieces (coverage {self.character_coverage:.6f})",
         ]
         if self.vocab_size < self.asked:
-            lines.append(
-                f"  the text has not enough for {self.asked:,} pieces: give the model's "
-                f"vocab_size as {self.vocab_size:,}, or train on more text"
-            )
+            lines.append(f"  the text has not enough for {self.asked:,} pieces: more text has more")
         if self.byte_characters:
             shown = "".join(c for c, _ in self.byte_characters[:SHOWN])
             more = "…" if len(self.byte_characters) > SHOWN else ""
