@@ -35,7 +35,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     add_reading(parser)
     add_tokenizer(
-        parser, False, "its file or folder; none: beside MODEL", "分词器；省略则在模型旁边寻找"
+        parser,
+        False,
+        "its .model or .bin, or a folder with one; none: beside MODEL",
+        "分词器；省略则在模型旁边寻找",
     )
     parser.add_argument(
         "--dtype", default="auto", help=both("auto, float32, int8 or int4", "计算精度")
