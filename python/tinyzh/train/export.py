@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -113,6 +113,6 @@ def hugging_face_folder(model: Llama, tokenizer: Path, folder: Path) -> list[Pat
 
 
 def _write_fp16(model: Llama, path: Path) -> None:
-    arrays = {name: value.astype(np.float16) for name, value in stacked(model).items()}
+    arrays: dict[str, Any] = {k: v.astype(np.float16) for k, v in stacked(model).items()}
     with replacing(path) as part, part.open("wb") as file:
         np.savez(file, **arrays)
