@@ -4,15 +4,10 @@
 #include <cstring>
 
 #include "base/error.h"
-#include "cuda/memory.h"
+#include "cuda/allocators.h"
 
 namespace tinyzh::cuda {
 namespace {
-
-Allocator device_memory() {
-  return {[](void*, size_t size, size_t) { return allocate(size); }, [](void*, void* memory, size_t) { release(memory); },
-          nullptr};
-}
 
 unsigned u(size_t n) { return static_cast<unsigned>(n); }
 
@@ -21,13 +16,13 @@ unsigned u(size_t n) { return static_cast<unsigned>(n); }
 template <class T>
 AlignedBuffer<T> Forward::uploaded(std::span<const T> values) const {
   AlignedBuffer<T> buffer = room<T>(values.size());
-  if (!values.empty()) upload(stream_, buffer.data(), values.data(), values.size_bytes());
+  if (!values.empty()) queue_.upload(buffer.data(), values.data(), values.size_bytes());
   return buffer;
 }
 
 Forward::Forward(const tinyzh::Weights& w, KvType kv_type)
     : config_(w.config), dtype_(w.dtype), layout_(w.config, kv_type), memory_(device_memory()), rope_(w.config) {
-  if (const std::string why = problem(); !why.empty())
+  if (const std::string why = device_facts().problem; !why.empty())
     fail(Code::backend, "device is cuda: ", why, "; take device cpu or auto (tinyzh doctor shows what is there)");
   if (kv_type == KvType::int8)
     fail(Code::backend, "kv_dtype is int8, and device cuda keeps keys and values as float32 or float16: take one of these");
@@ -50,8 +45,8 @@ Forward::DeviceMatrix Forward::uploaded(const Matrix& m) {
   DeviceMatrix device{m.rows, m.cols, m.dtype, {}, {}, {}};
   const auto append = [&](std::span<const std::byte> first, std::span<const std::byte> second = {}) {
     device.bytes = room<std::byte>(first.size() + second.size());
-    upload(stream_, device.bytes.data(), first.data(), first.size());
-    if (!second.empty()) upload(stream_, device.bytes.data() + first.size(), second.data(), second.size());
+    queue_.upload(device.bytes.data(), first.data(), first.size());
+    if (!second.empty()) queue_.upload(device.bytes.data() + first.size(), second.data(), second.size());
   };
   switch (m.dtype) {
     case DType::float32: append(std::as_bytes(std::span(m.f32, m.rows * m.cols))); break;
@@ -109,6 +104,7 @@ void Forward::reserve(std::span<const Row> rows) {
   const size_t B = std::max(rows.size(), capacity_), D = static_cast<size_t>(config_.dim);
   const size_t heads = static_cast<size_t>(config_.n_heads);
   if (B > capacity_ || positions > positions_) {
+    queue_.wait();  // nobody needs the old ones any more
     positions_ = std::max(positions, 2 * positions_);
     scores_ = room<float>(B * heads * positions_);
   }
@@ -133,23 +129,23 @@ void Forward::reserve(std::span<const Row> rows) {
 
 void Forward::quantise(Activation& a, size_t rows) const {
   if (dtype_ != DType::float32)
-    quantise_rows(stream_, a.q8.data(), a.sums.data(), a.scales.data(), a.f32.data(), a.cols, a.stride, u(rows));
+    quantise_rows(queue_, a.q8.data(), a.sums.data(), a.scales.data(), a.f32.data(), a.cols, a.stride, u(rows));
 }
 
 void Forward::product(float* out, const DeviceMatrix& m, const Activation& in, size_t rows) const {
   const Q8Rows x{in.q8.data(), in.sums.data(), in.scales.data(), in.stride};
   switch (m.dtype) {
     case DType::float32:
-      return matmul_f32(stream_, out, m.rows, reinterpret_cast<const float*>(m.bytes.data()), in.f32.data(), in.cols, u(m.rows),
+      return matmul_f32(queue_, out, m.rows, reinterpret_cast<const float*>(m.bytes.data()), in.f32.data(), in.cols, u(m.rows),
                         in.cols, u(rows));
-    case DType::int4: return matmul_q4(stream_, out, m.rows, m.q4, x, u(rows));
+    case DType::int4: return matmul_q4(queue_, out, m.rows, m.q4, x, u(rows));
     case DType::int8:
-      for (const DeviceMatrix::Run& run : m.q8) matmul_q8(stream_, out, m.rows, run.panels, run.row_of, x, u(rows));
+      for (const DeviceMatrix::Run& run : m.q8) matmul_q8(queue_, out, m.rows, run.panels, run.row_of, x, u(rows));
   }
 }
 
 void Forward::norm(Activation& out, const AlignedBuffer<float>& weight, bool has_branch, size_t rows) {
-  residual_norm(stream_, out.f32.data(), x_.data(), has_branch ? y_.data() : nullptr, weight.data(), out.cols, config_.norm_eps,
+  residual_norm(queue_, out.f32.data(), x_.data(), has_branch ? y_.data() : nullptr, weight.data(), out.cols, config_.norm_eps,
                 u(rows));
   quantise(out, rows);
 }
@@ -193,22 +189,22 @@ bool Forward::proceed(ThreadPool::Clock::time_point, const Observer& observer) {
   if (blocks_.size() < blocks.size()) blocks_ = room<std::byte*>(2 * blocks.size());
   std::vector<std::byte* const*> pointers;
   for (size_t at : table_of) pointers.push_back(blocks_.data() + at);
-  upload(stream_, tokens_.data(), tokens.data(), B * sizeof(int32_t));
-  upload(stream_, row_positions_.data(), positions.data(), B * sizeof(int32_t));
-  upload(stream_, blocks_.data(), blocks.data(), blocks.size() * sizeof(std::byte*));
-  upload(stream_, tables_.data(), pointers.data(), B * sizeof(std::byte* const*));
+  queue_.upload(tokens_.data(), tokens.data(), B * sizeof(int32_t));
+  queue_.upload(row_positions_.data(), positions.data(), B * sizeof(int32_t));
+  queue_.upload(blocks_.data(), blocks.data(), blocks.size() * sizeof(std::byte*));
+  queue_.upload(tables_.data(), pointers.data(), B * sizeof(std::byte* const*));
   const Rows rows{tokens_.data(), row_positions_.data(), tables_.data(), u(B)};
 
   std::vector<float> seen;
   const auto show = [&](const char* name, int layer, const float* values, size_t count, size_t cols) {
     if (!observer) return;
     seen.resize(count * cols);
-    download(stream_, seen.data(), values, seen.size() * sizeof(float));
+    queue_.download(seen.data(), values, seen.size() * sizeof(float));
     observer({name, layer, seen.data(), count, cols, cols});
   };
 
   // The paper, top to bottom, as in model/forward.cc.
-  embed_rows(stream_, x_.data(), embedding_.data(), rows, u(D));
+  embed_rows(queue_, x_.data(), embedding_.data(), rows, u(D));
   for (size_t l = 0; l < layers_.size(); ++l) {
     const DeviceLayer& layer = layers_[l];
     const int n = static_cast<int>(l);
@@ -221,11 +217,11 @@ bool Forward::proceed(ThreadPool::Clock::time_point, const Observer& observer) {
     product(q_.data(), layer.wq, normed_, B);
     product(k_.data(), layer.wk, normed_, B);
     product(v_.data(), layer.wv, normed_, B);
-    rope_store(stream_, q_.data(), k_.data(), v_.data(), rows, cos_.data(), sin_.data(), cache);
+    rope_store(queue_, q_.data(), k_.data(), v_.data(), rows, cos_.data(), sin_.data(), cache);
     show("q", n, q_.data(), B, D);
     show("k", n, k_.data(), B, kv);
     show("v", n, v_.data(), B, kv);
-    attend(stream_, att_.f32.data(), q_.data(), rows, scores_.data(), positions_, cache);
+    attend(queue_, att_.f32.data(), q_.data(), rows, scores_.data(), positions_, cache);
     show("att", n, att_.f32.data(), B, D);
     quantise(att_, B);
     product(y_.data(), layer.wo, att_, B);
@@ -235,7 +231,7 @@ bool Forward::proceed(ThreadPool::Clock::time_point, const Observer& observer) {
     show("ffn_norm", n, normed_.f32.data(), B, D);
     product(gate_.f32.data(), layer.w1, normed_, B);
     product(up_.data(), layer.w3, normed_, B);
-    swiglu(stream_, gate_.f32.data(), up_.data(), B * H);
+    swiglu(queue_, gate_.f32.data(), up_.data(), B * H);
     quantise(gate_, B);
     show("gate", n, gate_.f32.data(), B, H);
     product(y_.data(), layer.w2, gate_, B);
@@ -243,20 +239,20 @@ bool Forward::proceed(ThreadPool::Clock::time_point, const Observer& observer) {
   }
   const size_t S = sampled.size();
   if (S == 0) return true;
-  residual_norm(stream_, normed_.f32.data(), x_.data(), y_.data(), rms_final_.data(), u(D), config_.norm_eps, u(B));
+  residual_norm(queue_, normed_.f32.data(), x_.data(), y_.data(), rms_final_.data(), u(D), config_.norm_eps, u(B));
   for (size_t s = 0; s < S; ++s)  // to the front, which is never behind
-    if (sampled[s] != s) copy(stream_, normed_.f32.data() + s * D, normed_.f32.data() + sampled[s] * D, D * sizeof(float));
+    if (sampled[s] != s) queue_.copy(normed_.f32.data() + s * D, normed_.f32.data() + sampled[s] * D, D * sizeof(float));
   quantise(normed_, S);
   show("final_norm", -1, normed_.f32.data(), S, D);
   if (wcls_.rows > 0)
     product(logits_.data(), wcls_, normed_, S);
   else
-    matmul_f32(stream_, logits_.data(), V, embedding_.data(), normed_.f32.data(), D, u(V), u(D), u(S));
-  download(stream_, wanted_, logits_.data(), S * V * sizeof(float));
+    matmul_f32(queue_, logits_.data(), V, embedding_.data(), normed_.f32.data(), D, u(V), u(D), u(S));
+  queue_.download(wanted_, logits_.data(), S * V * sizeof(float));
   if (observer) observer({"logits", -1, wanted_, S, V, V});
   return true;
 }
 
-void Forward::copy_block(std::byte* to, const std::byte* from, size_t bytes) const { copy(stream_, to, from, bytes); }
+void Forward::copy_block(std::byte* to, const std::byte* from, size_t bytes) const { queue_.copy(to, from, bytes); }
 
 }  // namespace tinyzh::cuda

@@ -6,6 +6,7 @@
 
 #include "base/aligned.h"
 #include "cuda/launch.h"
+#include "cuda/memory.h"
 #include "model/backend.h"
 #include "model/kv_cache.h"
 #include "model/rope.h"
@@ -63,7 +64,7 @@ class Forward final : public Backend {
   const DType dtype_;
   const KvLayout layout_;
   const Allocator memory_;
-  const Stream stream_ = nullptr;
+  const Queue queue_;
   RopeTable rope_;
   size_t rope_rows_ = 0;  // of the tables on the device
   size_t capacity_ = 0, positions_ = 0;

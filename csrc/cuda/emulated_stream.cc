@@ -1,0 +1,47 @@
+#include "cuda/emulated_stream.h"
+
+#include <utility>
+
+#include "cuda/emulation.h"
+
+namespace tinyzh::cuda::emulation {
+namespace {
+
+thread_local size_t launched = 0;
+
+}  // namespace
+
+void EmulatedStream::put(Work work) {
+  if (capturing_) {
+    captured_.push_back(std::move(work));
+    return;
+  }
+  waiting_.push_back(std::move(work));
+  ++given_;
+  if (!lazy) run_until(given_);
+}
+
+void EmulatedStream::run_one() {
+  const Work work = std::move(waiting_.front());
+  waiting_.pop_front();
+  ++done_;
+  work();
+}
+
+std::vector<EmulatedStream::Work> EmulatedStream::end_capture() {
+  capturing_ = false;
+  return std::exchange(captured_, {});
+}
+
+void put(void* stream, EmulatedStream::Work work) {
+  auto counted = [work = std::move(work)] {
+    ++launched;
+    work();
+  };
+  if (stream) static_cast<EmulatedStream*>(stream)->put(std::move(counted));
+  else counted();
+}
+
+size_t launches() { return launched; }
+
+}  // namespace tinyzh::cuda::emulation
