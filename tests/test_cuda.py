@@ -8,7 +8,7 @@ import checkpoints
 import numpy as np
 import pytest
 from checkpoints import Shape
-from tinyzh import BackendError, Model, _core
+from tinyzh import BackendError, InvalidArgument, Model, _core
 
 pytestmark = pytest.mark.skipif(
     "cuda" not in _core.devices(), reason="built without CUDA: TINYZH_CUDA=ON or emulated"
@@ -62,6 +62,18 @@ def test_many_at_once_are_what_each_is_alone(pair: tuple[Model, Model]) -> None:
     many = [story.token_ids for story in gpu.generate_many(prompts, seed=5, max_new_tokens=30)]
     alone = [story.token_ids for story in cpu.generate_many(prompts, seed=5, max_new_tokens=30)]
     assert many == alone
+
+
+def test_more_streams_than_on_the_cpu(data: bytes) -> None:
+    with pytest.raises(InvalidArgument, match="streams is 1025: expected 1 to 1024 on device cuda"):
+        Model(data, tokenizer=False, device="cuda", streams=1025)
+    prompts = [[1, i % 50 + 3] for i in range(300)]
+    told = []
+    for device, streams in (("cpu", 8), ("cuda", 300)):
+        with Model(data, tokenizer=False, device=device, streams=streams) as model:
+            stories = model.generate_many(prompts, max_new_tokens=2, seed=3)
+            told.append([story.token_ids for story in stories])
+    assert told[0] == told[1]
 
 
 def test_common_beginnings_and_pages_that_are_copied(pair: tuple[Model, Model]) -> None:

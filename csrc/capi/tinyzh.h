@@ -167,7 +167,7 @@ typedef void tinyzh_log_function(void* user, int32_t level, const char* message)
 
 typedef struct tinyzh_engine_options {
   size_t struct_size;
-  uint32_t streams;      /* requests that are computed together, 1 to 256; default 64 */
+  uint32_t streams;      /* requests that are computed together, 1 to 256, on cuda to 1024; default 64 */
   uint32_t queue_limit;  /* requests that may wait; default 1024 */
   uint32_t prompt_rows;  /* prompt tokens of a step while others draw; default 64 */
   int32_t own_thread;    /* 1 (default), or 0: the caller calls tinyzh_engine_step */

@@ -16,14 +16,18 @@ namespace tinyzh::cuda {
 
 class Forward final : public Backend {
  public:
+  static constexpr size_t kMaxRows = 1024;
+
   // Copies the weights to the device.  Throws Error(Code::backend): no device, or a cache of int8.
   Forward(const tinyzh::Weights& weights, KvType kv_type);
 
+  size_t max_rows() const override { return kMaxRows; }
   void begin(std::span<const Row> rows, float* logits) override;
   // A pass is computed in one go: the GPU works while nobody else waits for it.
   bool proceed(ThreadPool::Clock::time_point deadline, const Observer& observer = {}) override;
 
   const Allocator& block_memory() const override { return memory_; }
+  size_t free_memory() const override { return device_facts().free_bytes; }
   void copy_block(std::byte* to, const std::byte* from, size_t bytes) const override;
 
  private:

@@ -31,7 +31,9 @@ DeviceFacts device_facts() {
   cudaGetDevice(&device);
   cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
   cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
-  return {{}, 10 * major + minor};
+  size_t free = 0, total = 0;
+  if (const cudaError_t asked = cudaMemGetInfo(&free, &total); asked != cudaSuccess) return {cudaGetErrorString(asked)};
+  return {{}, 10 * major + minor, free};
 }
 
 void* allocate(size_t bytes) {
@@ -137,7 +139,7 @@ emulation::EmulatedStream& of(Stream stream) { return *static_cast<emulation::Em
 
 }  // namespace
 
-DeviceFacts device_facts() { return {{}, 120}; }
+DeviceFacts device_facts() { return {{}, 120, size_t{1} << 30}; }
 
 void* allocate(size_t bytes) { return ::operator new(bytes, std::align_val_t{64}, std::nothrow); }
 void release(void* memory) { ::operator delete(memory, std::align_val_t{64}); }

@@ -13,6 +13,7 @@ namespace tinyzh::cuda {
 struct DeviceFacts {
   std::string problem;      // what hinders: no driver, no GPU; empty when there is a device to compute on
   int capability = 0;       // 80: sm_80
+  size_t free_bytes = 0;    // of its memory
 };
 DeviceFacts device_facts();
 

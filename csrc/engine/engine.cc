@@ -5,7 +5,6 @@
 
 #include "base/error.h"
 #include "base/fp_env.h"
-#include "base/memory.h"
 #include "engine/backends.h"
 
 namespace tinyzh {
@@ -15,16 +14,21 @@ double seconds_since(Request::Clock::time_point start) {
   return std::chrono::duration<double>(Request::Clock::now() - start).count();
 }
 
-Scheduler::Limits limits_of(const EngineOptions& options) {
-  if (options.streams < 1 || options.streams > Backend::kMaxRows)
-    fail(Code::invalid_argument, "streams is ", options.streams, ": expected 1 to ", Backend::kMaxRows);
+Scheduler::Limits limits_of(const EngineOptions& options, const Model& model, const Backend& backend) {
+  if (options.streams < 1 || options.streams > backend.max_rows())
+    fail(Code::invalid_argument, "streams is ", options.streams, ": expected 1 to ", backend.max_rows(), " on device ",
+         device_name(model.device()));
   if (options.prompt_rows < 1) fail(Code::invalid_argument, "prompt_rows is 0: expected at least 1");
-  return {options.streams, Backend::kMaxRows, options.prompt_rows, kBlockPositions};
+  return {options.streams, backend.max_rows(), options.prompt_rows, kBlockPositions};
 }
 
-size_t kv_bytes_of(const Model& model, const EngineOptions& options) {
-  if (options.kv_bytes == 0) return Engine::default_kv_bytes(model, options.streams);
-  if (const size_t page = model.kv_layout().block_bytes(); options.kv_bytes < page)
+size_t kv_bytes_of(const Model& model, const EngineOptions& options, const Backend& backend) {
+  const size_t page = model.kv_layout().block_bytes();
+  if (options.kv_bytes == 0) {  // every stream fills its context, but of free memory a quarter at most
+    const size_t context = KvLayout::blocks(static_cast<size_t>(model.config().seq_len)) * page;
+    return std::max(page, std::min(options.streams * context, std::max(context, backend.free_memory() / 4)));
+  }
+  if (options.kv_bytes < page)
     fail(Code::invalid_argument, "kv_cache is ", options.kv_bytes, " bytes: one page of ", kBlockPositions,
          " positions of this model takes ", page);
   return options.kv_bytes;
@@ -32,21 +36,15 @@ size_t kv_bytes_of(const Model& model, const EngineOptions& options) {
 
 }  // namespace
 
-size_t Engine::default_kv_bytes(const Model& model, size_t streams) {
-  const size_t page = model.kv_layout().block_bytes();
-  const size_t context = KvLayout::blocks(static_cast<size_t>(model.config().seq_len)) * page;
-  return std::max(page, std::min(streams * context, std::max(context, available_memory() / 4)));
-}
-
 Engine::Engine(std::shared_ptr<Model> model, Vocabulary vocabulary, const EngineOptions& options)
     : model_(std::move(model)),
       vocabulary_(std::move(vocabulary)),
       queue_limit_(options.queue_limit),
       has_thread_(options.own_thread),
       log_(options.log),
-      scheduler_(limits_of(options)),
       backend_(make_backend(*model_)),
-      pages_(model_->kv_layout().block_bytes(), kv_bytes_of(*model_, options), backend_->block_memory(),
+      scheduler_(limits_of(options, *model_, *backend_)),
+      pages_(model_->kv_layout().block_bytes(), kv_bytes_of(*model_, options, *backend_), backend_->block_memory(),
              [this](std::byte* to, const std::byte* from, size_t bytes) { backend_->copy_block(to, from, bytes); }) {
   if (vocabulary_.size() != 0 && vocabulary_.size() != model_->config().vocab_size)
     fail(Code::tokenizer, "the tokenizer has ", vocabulary_.size(), " pieces, the model's vocabulary ",
@@ -464,11 +462,12 @@ void Engine::evaluate(std::span<const int32_t> ids,
   KvCache cache(model_->kv_layout(), backend_->block_memory());
   cache.reserve(ids.size());
   const auto vocab = static_cast<size_t>(config.vocab_size);
-  std::vector<float> logits(std::min(ids.size(), Backend::kMaxRows) * vocab);
+  const size_t most = backend_->max_rows();
+  std::vector<float> logits(std::min(ids.size(), most) * vocab);
   std::vector<Row> rows;
   for (size_t first = 0; first < ids.size(); first += rows.size()) {
     rows.clear();
-    for (size_t i = first; i < std::min(first + Backend::kMaxRows, ids.size()); ++i)
+    for (size_t i = first; i < std::min(first + most, ids.size()); ++i)
       rows.push_back({ids[i], static_cast<int32_t>(i), cache.table(), true});
     on_engine_thread([&] {
       model_->check_source();

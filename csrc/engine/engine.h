@@ -30,8 +30,8 @@ enum class LogLevel { info, warning };
 
 struct EngineOptions {
   size_t queue_limit = 1024;  // requests that may wait
-  size_t streams = 64;        // that run together, at most Backend::kMaxRows
-  size_t kv_bytes = 0;        // for keys and values; 0: default_kv_bytes()
+  size_t streams = 64;        // that run together, as many as a pass of the device has rows at most
+  size_t kv_bytes = 0;        // for keys and values; 0: enough for all streams, at most a quarter of what is free
   size_t prompt_rows = 64;    // prompt tokens of a step while others draw
   bool own_thread = true;     // false: the caller's calls of step() do the work
   std::function<void(LogLevel, const std::string& message)> log = {};  // called by who does the work
@@ -73,9 +73,6 @@ class Engine {
   const Vocabulary& vocabulary() const { return vocabulary_; }
   size_t waiting() const { return *queue_; }
   Stats stats() const { return metrics_.stats(); }
-
-  // Enough for every stream to fill its context, but at most a quarter of the memory that is free.
-  static size_t default_kv_bytes(const Model& model, size_t streams);
 
  private:
   using Sequences = std::vector<std::unique_ptr<Sequence>>;  // in the order of service
@@ -132,11 +129,11 @@ class Engine {
   const bool has_thread_;
   const std::function<void(LogLevel, const std::string&)> log_;
   const std::shared_ptr<std::atomic<size_t>> queue_ = std::make_shared<std::atomic<size_t>>(0);  // requests that wait
+  const std::unique_ptr<Backend> backend_;  // computes on the engine's thread alone
   const Scheduler scheduler_;
   Metrics metrics_;
 
   // Of the engine's thread alone.
-  const std::unique_ptr<Backend> backend_;
   Pages pages_;
   Sequences waiting_, running_;  // waiting_: preempted ones too
   uint64_t arrivals_ = 0;

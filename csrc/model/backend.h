@@ -31,12 +31,12 @@ using Observer = std::function<void(const Intermediate&)>;
 
 class Backend {
  public:
-  static constexpr size_t kMaxRows = 256;  // rows of one pass
-
   virtual ~Backend() = default;
 
+  virtual size_t max_rows() const = 0;  // of one pass
+
   // logits (rows that want them, vocab_size), in the order of the rows, of which there are at most
-  // kMaxRows.  Tokens and positions must be valid.  Throws std::bad_alloc; nothing is computed then.
+  // max_rows().  Tokens and positions must be valid.  Throws std::bad_alloc; nothing is computed then.
   void run(std::span<const Row> rows, float* logits, const Observer& observer = {}) {
     begin(rows, logits);
     proceed(ThreadPool::kNever, observer);
@@ -47,8 +47,9 @@ class Backend {
   virtual void begin(std::span<const Row> rows, float* logits) = 0;
   virtual bool proceed(ThreadPool::Clock::time_point deadline, const Observer& observer = {}) = 0;
 
-  // Where the blocks of keys and values must lie, and how one becomes the copy of another.
+  // Where the blocks of keys and values must lie, how much of that is free, and how one becomes the copy of another.
   virtual const Allocator& block_memory() const = 0;
+  virtual size_t free_memory() const = 0;  // bytes
   virtual void copy_block(std::byte* to, const std::byte* from, size_t bytes) const = 0;
 };
 

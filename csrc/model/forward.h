@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/aligned.h"
+#include "base/memory.h"
 #include "base/thread_pool.h"
 #include "kernels/kernels.h"
 #include "model/backend.h"
@@ -19,16 +20,20 @@ namespace tinyzh {
 
 class Forward final : public Backend {
  public:
+  static constexpr size_t kMaxRows = 256;
+
   Forward(const Weights& weights, KvType kv_type, const Kernels& kernels, ThreadPool& pool,
           const Allocator& allocator = Allocator::system());
   Forward(const Forward&) = delete;  // the stages point into it
   Forward& operator=(const Forward&) = delete;
 
+  size_t max_rows() const override { return kMaxRows; }
   // In pieces of at most a quarter of a millisecond each.
   void begin(std::span<const Row> rows, float* logits) override;
   bool proceed(ThreadPool::Clock::time_point deadline, const Observer& observer = {}) override;
 
   const Allocator& block_memory() const override { return allocator_; }
+  size_t free_memory() const override { return available_memory(); }
   void copy_block(std::byte* to, const std::byte* from, size_t bytes) const override;
 
  private:

@@ -42,6 +42,7 @@ __all__ = ["Choice", "Model", "Score"]
 
 _DATA = Path(__file__).parent / "data"
 _MAX_QUEUE = 2**31 - 1
+_MAX_STREAMS = 2**31 - 1  # the core knows what the device can
 _Request = TypeVar("_Request", Generation, _core.Request)
 
 _open_models: weakref.WeakSet[Model] = weakref.WeakSet()
@@ -89,7 +90,8 @@ class Model:
             cores that this process may use.
         device: ``cpu``; ``cuda``, where it is built in (docs/cuda.md); ``auto``: a GPU if there is
             one and it is built in.
-        streams: how many generations are computed together, from 1 to 256; more of them wait.
+        streams: how many generations are computed together, from 1 to 256 (``cuda``:
+            1,024); more of them wait.
         queue_limit: how many generations may wait; one more raises QueueFull.
         kv_cache: memory for keys and values, as a number of bytes or such as ``"512MiB"``; None:
             enough for all streams to fill their context, at most a quarter of the free memory.
@@ -121,7 +123,7 @@ class Model:
         device = resolve_device(device)
         if threads is not None:
             threads = checked_integer("threads", threads, 1, 256)
-        streams = checked_integer("streams", streams, 1, 256)
+        streams = checked_integer("streams", streams, 1, _MAX_STREAMS)
         queue_limit = checked_integer("queue_limit", queue_limit, 1, _MAX_QUEUE)
         kv_bytes = 0 if kv_cache is None else parse_bytes("kv_cache", kv_cache)
         if not isinstance(dtype, str):
