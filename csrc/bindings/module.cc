@@ -522,14 +522,15 @@ PYBIND11_MODULE(_core, m) {
   py::class_<Model, std::shared_ptr<Model>>(m, "Model", "A checkpoint opened for use.")
       .def(py::init([](std::shared_ptr<Source> source, const std::string& dtype, int threads, const std::string& isa,
                        const std::string& kv_dtype, const std::string& device) {
-        const ModelOptions options{
-            .dtype = dtype_of(dtype), .threads = threads, .isa = isa, .kv_type = kv_type_of(kv_dtype), .device = device_of(device)};
+        ModelOptions options{
+            .dtype = {}, .threads = threads, .isa = isa, .kv_type = kv_type_of(kv_dtype), .device = device_of(device)};
+        set_dtype(options, dtype);
         const Away away;
         return owned(new Model(std::move(source), options), &destroy);
       }), "source"_a, "dtype"_a, "threads"_a, "isa"_a, "kv_dtype"_a, "device"_a = "cpu")
       .def_property_readonly("checkpoint", [](const Model& model) { return checkpoint_dict(model.checkpoint(), model.source_bytes()); })
       .def("weight", &weight, "name"_a, "layer"_a, "One layer of a tensor as fp32, read-only: in place where it is fp32.")
-      .def_property_readonly("dtype", [](const Model& model) { return std::string(dtype_name(model.weights().dtype)); })
+      .def_property_readonly("dtype", [](const Model& model) { return std::string(model.dtype_name()); })
       .def_property_readonly("device", [](const Model& model) { return std::string(device_name(model.device())); })
       .def_property_readonly("isa", [](const Model& model) { return std::string(model.kernels().name); })
       .def_property_readonly("threads", [](Model& model) { return model.pool().threads(); })

@@ -84,7 +84,8 @@ typedef struct tinyzh_error {
 
 typedef struct tinyzh_model tinyzh_model;
 
-typedef enum tinyzh_type { TINYZH_AUTO = 0, TINYZH_FLOAT32 = 1, TINYZH_FLOAT16 = 2, TINYZH_INT8 = 3, TINYZH_INT4 = 4 } tinyzh_type;
+typedef enum tinyzh_type { TINYZH_AUTO = 0, TINYZH_FLOAT32 = 1, TINYZH_FLOAT16 = 2, TINYZH_INT8 = 3, TINYZH_INT4 = 4,
+                           TINYZH_BFLOAT16 = 5 } tinyzh_type;
 
 /* Where large memory comes from: weights, keys and values, working memory; lists and strings come from operator new.
  * Both functions are called from any thread, several at a time, and must not throw or call this library. */
@@ -96,7 +97,7 @@ typedef struct tinyzh_allocator {
 
 typedef struct tinyzh_model_options {
   size_t struct_size;
-  int32_t weights;  /* a tinyzh_type: AUTO keeps the file's own; FLOAT32, INT8, INT4 */
+  int32_t weights;  /* a tinyzh_type: AUTO keeps the file's own; FLOAT32, INT8, INT4; on cuda FLOAT16, BFLOAT16 */
   int32_t cache;    /* keys and values: AUTO (FLOAT32 with float32 weights, else FLOAT16), FLOAT32, FLOAT16, INT8 */
   int32_t threads;  /* of one computation, 1 to 256; 0: TINYZH_THREADS, else the physical cores */
   const char* isa;  /* NULL: TINYZH_ISA, else the best that works */

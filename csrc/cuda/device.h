@@ -13,6 +13,10 @@
 // TINYZH_SHARED(float, name, 32): an array that all threads of a block share.
 #define TINYZH_SHARED(type, name, count) __shared__ ::tinyzh::cuda::Shared<type> name[count]
 // TINYZH_LAUNCH(kernel, grid, stream)(arguments): blocks of kThreads threads.
+#define TINYZH_INLINE __device__ __forceinline__
+// TINYZH_UNROLL(4), or TINYZH_UNROLL() for all of it, before a loop.
+#define TINYZH_UNROLL(...) _Pragma(TINYZH_TEXT(unroll __VA_ARGS__))
+#define TINYZH_TEXT(...) #__VA_ARGS__
 #define TINYZH_LAUNCH(kernel, grid, stream) kernel<<<grid, kThreads, 0, static_cast<cudaStream_t>(stream)>>>
 
 namespace tinyzh::cuda {
@@ -40,6 +44,8 @@ struct Shared {
 #define TINYZH_SHARED(type, name, count)      \
   static char name##_key;                     \
   const ::tinyzh::cuda::Shared<type> name(&name##_key, count)
+#define TINYZH_INLINE inline
+#define TINYZH_UNROLL(...)
 #define TINYZH_LAUNCH(kernel, grid, stream)                                                                      \
   [&](auto... arguments) {                                                                                       \
     ::tinyzh::cuda::emulation::put(                                                                              \

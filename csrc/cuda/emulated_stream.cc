@@ -25,7 +25,13 @@ void EmulatedStream::run_one() {
   const Work work = std::move(waiting_.front());
   waiting_.pop_front();
   ++done_;
-  work();
+  try {
+    work();
+  } catch (...) {
+    waiting_.clear();
+    done_ = given_;
+    throw;
+  }
 }
 
 std::vector<EmulatedStream::Work> EmulatedStream::end_capture() {

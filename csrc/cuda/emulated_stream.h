@@ -20,7 +20,7 @@ class EmulatedStream {
   uint64_t given() const { return given_; }  // pieces of work so far, counting from 1
   bool is_over(uint64_t work) const { return done_ >= work; }
   void run_one();
-  void run_until(uint64_t work) {  // throws what a piece throws, which counts as done, and the rest waits on
+  void run_until(uint64_t work) {  // throws what a piece throws: nothing that was waiting happens any more
     while (!is_over(work)) run_one();
   }
 

@@ -21,6 +21,7 @@ DeviceFacts device_facts();
 // go to and come from while the host does something else.  Null: there is no more.
 void* allocate(size_t bytes);
 void release(void* memory);
+size_t blocks_together();  // how many blocks of the cache to ask for at a time
 void* allocate_pinned(size_t bytes);
 void release_pinned(void* memory);
 

@@ -6,7 +6,7 @@
 #include "model/forward.h"
 
 #ifdef TINYZH_CUDA
-#include "cuda/forward.h"
+#include "cuda/gpu.h"
 #endif
 
 namespace tinyzh {
@@ -32,7 +32,7 @@ std::unique_ptr<Backend> make_backend(Model& model) {
   if (model.device() == Device::cpu)
     return std::make_unique<Forward>(model.weights(), model.kv_layout().type, model.kernels(), model.pool(), model.allocator());
 #ifdef TINYZH_CUDA
-  return std::make_unique<cuda::Forward>(model.weights(), model.kv_layout().type);
+  return std::make_unique<cuda::Gpu>(model);
 #else
   fail(Code::backend, "device is cuda: this build has no CUDA in it; take device cpu or auto");
 #endif

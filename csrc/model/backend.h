@@ -38,14 +38,14 @@ class Backend {
   // logits (rows that want them, vocab_size), in the order of the rows, of which there are at most
   // max_rows().  Tokens and positions must be valid.  Throws std::bad_alloc; nothing is computed then.
   void run(std::span<const Row> rows, float* logits, const Observer& observer = {}) {
-    begin(rows, logits);
-    proceed(ThreadPool::kNever, observer);
+    begin(rows, logits, observer);
+    proceed(ThreadPool::kNever);
   }
 
   // The same in pieces: begin, then proceed until it says that the pass is over, none begun after the deadline.
   // Rows and logits stay until the end.
-  virtual void begin(std::span<const Row> rows, float* logits) = 0;
-  virtual bool proceed(ThreadPool::Clock::time_point deadline, const Observer& observer = {}) = 0;
+  virtual void begin(std::span<const Row> rows, float* logits, const Observer& observer = {}) = 0;
+  virtual bool proceed(ThreadPool::Clock::time_point deadline) = 0;
 
   // Where the blocks of keys and values must lie, how much of that is free, and how one becomes the copy of another.
   virtual const Allocator& block_memory() const = 0;

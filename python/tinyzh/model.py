@@ -83,7 +83,8 @@ class Model:
         tokenizer: a tokenizer, or the path of one; None: that of the folder or the GGUF file, else
             one found beside the checkpoint; False: none (prompts are token ids then, and
             generations have ids but no text).
-        dtype: ``auto`` keeps the file's own precision; ``float32``; ``int8``; ``int4``.
+        dtype: ``auto`` keeps the file's own precision; ``float32``; ``int8``; ``int4``; with
+            ``cuda`` also ``float16`` and ``bfloat16``.
         kv_dtype: how keys and values of earlier positions are kept: ``float32``, ``float16`` or
             ``int8``; ``auto`` is float32 with float32 weights, else float16.
         threads: threads of one computation, from 1 to 256; None: TINYZH_THREADS, else the physical
@@ -640,7 +641,7 @@ class Model:
 
     @property
     def dtype(self) -> str:
-        """``float32``, ``int8`` or ``int4``: how the weights are held."""
+        """``float32``, ``int8``, ``int4``, ``float16`` or ``bfloat16``: how the weights are held."""
         return self._core.dtype
 
     @property

@@ -362,12 +362,15 @@ TEST_CASE("emulation: a graph puts the same work in again, and counts as launche
   CHECK(device == 7);
 }
 
-TEST_CASE("emulation: a fault comes out where the host waits, and the rest goes on") {
+TEST_CASE("emulation: a fault comes out where the host waits, and nothing behind it happens") {
   const Queue queue;
   int device = 0;
   emulation::put(queue, [] { emulation::fault("bad"); });
   put_add_one(queue, &device);
   CHECK_THROWS_AS(queue.wait(), emulation::Fault);
+  queue.wait();
+  CHECK(device == 0);
+  put_add_one(queue, &device);
   queue.wait();
   CHECK(device == 1);
   emulation::put(queue, [] { emulation::fault("bad"); });
