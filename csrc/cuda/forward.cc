@@ -114,7 +114,7 @@ void Forward::put(const Pass& pass, const Observer& observer) {
     residual_norm(queue_, normed, x_.data(), has_branch ? y_.data() : nullptr, floats(weight), from, config_.norm_eps, u(rows));
   };
 
-  embed_rows(queue_, x_.data(), embedding_.data(), precision_, pass.rows, u(D));
+  embed_rows(queue_, x_.data(), embedding_.data(), precision_, pass.rows, pass.slots, u(D));
   for (size_t l = 0; l < layers_.size(); ++l) {
     const Layer& layer = layers_[l];
     const CacheLayout cache = cache_of_layer(l);

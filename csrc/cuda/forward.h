@@ -27,6 +27,7 @@ class Forward {
   // vocab_size) in their order; null: all, in order.  An observer sees every intermediate, and is waited for.
   struct Pass {
     Rows rows;
+    const Slot* slots;  // of rows whose tokens are there
     const int32_t* sampled;
     size_t sampled_count;
   };

@@ -57,7 +57,7 @@ void Gpu::begin(std::span<const Row> rows, float* logits, const Observer& observ
   reserve(rows.size());
   sheet_->write(rows, rows.size(), nullptr);
   sheet_->send(queue_);
-  forward_.put({inputs_->rows(rows.size()), inputs_->sampled(), sheet_->sampled()}, observer);
+  forward_.put({inputs_->rows(rows.size()), nullptr, inputs_->sampled(), sheet_->sampled()}, observer);
   queue_.fetch(logits, forward_.logits(), sheet_->sampled() * static_cast<size_t>(config_.vocab_size) * sizeof(float));
   mark_.put(queue_);
 }

@@ -4,6 +4,7 @@
 #include "cuda/kernels/fragments.h"
 #include "cuda/kernels/products.h"
 #include "cuda/kernels/rows.h"
+#include "cuda/kernels/sampling.h"
 
 namespace tinyzh::cuda {
 namespace {
@@ -12,8 +13,8 @@ unsigned blocks_for(size_t items, size_t each) { return static_cast<unsigned>((i
 
 }  // namespace
 
-void embed_rows(Stream stream, float* x, const void* embedding, Precision precision, Rows rows, unsigned dim) {
-  TINYZH_LAUNCH(embed_rows_kernel, Dim3{rows.count}, stream)(x, embedding, precision, rows, dim);
+void embed_rows(Stream stream, float* x, const void* embedding, Precision precision, Rows rows, const Slot* slots, unsigned dim) {
+  TINYZH_LAUNCH(embed_rows_kernel, Dim3{rows.count}, stream)(x, embedding, precision, rows, slots, dim);
 }
 
 void residual_norm(Stream stream, const Activations& out, float* x, const float* y, const float* weight, const int32_t* from,
@@ -121,6 +122,18 @@ void attend(Stream stream, const Activations& out, const float* q, Rows rows, co
     case KvType::float16: return attend_of<uint16_t>(stream, out, q, rows, scratch, layout);
     case KvType::int8: return attend_of<int8_t>(stream, out, q, rows, scratch, layout);
   }
+}
+
+size_t draw_scratch(unsigned vocab) {
+  if (vocab <= kFewKeys) return 0;
+  size_t whole = 1;
+  while (whole < vocab) whole *= 2;
+  return whole;
+}
+
+void draw(Stream stream, Slot* slots, const int32_t* which, float* logits, Drawn* drawn, uint64_t* scratch, unsigned vocab,
+          unsigned rows) {
+  TINYZH_LAUNCH(draw_kernel, Dim3{rows}, stream)(slots, which, logits, drawn, scratch, draw_scratch(vocab), vocab);
 }
 
 }  // namespace tinyzh::cuda

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "kernels/kernels.h"
+#include "sample/drawn.h"
 
 namespace tinyzh::cuda {
 
@@ -50,14 +51,26 @@ struct CacheLayout {
 
 // The rows of a pass.
 struct Rows {
-  const int32_t* tokens;            // (B)
+  const int32_t* tokens;            // (B); below 0: what slot ~token drew last
   const int32_t* positions;         // (B)
   std::byte* const* const* tables;  // (B): blocks of the row's sequence
   unsigned count;                   // B
 };
 
+// A sequence that draws its tokens here: parameters as in sample/sampler.h, and where it is.
+struct Slot {
+  uint64_t random;        // state
+  uint32_t* marks;        // (vocab): below; null: no penalties, and nothing is banned
+  float temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
+  int32_t top_k;
+  int32_t last;           // the token drawn last
+  uint32_t drawn;         // tokens so far
+  uint32_t banned_until;  // so many are drawn, kBanned tokens cannot be
+};
+inline constexpr uint32_t kSeen = 1, kBanned = 2, kOnce = 4;  // in prompt or output; and kOnce for each time in the output
+
 // x (B, dim) = embedding (vocab, dim) at the rows' tokens: fp32, or of 16 bits.
-void embed_rows(Stream stream, float* x, const void* embedding, Precision precision, Rows rows, unsigned dim);
+void embed_rows(Stream stream, float* x, const void* embedding, Precision precision, Rows rows, const Slot* slots, unsigned dim);
 // For each row `from` of `rows` (null: all in order): x += y unless y is null; out = RMSNorm(x) * weight.
 // x, y (B, dim), weight (dim), out (rows, dim).
 void residual_norm(Stream stream, const Activations& out, float* x, const float* y, const float* weight, const int32_t* from,
@@ -113,5 +126,13 @@ struct AttentionScratch {
 void attend(Stream stream, const Activations& out, const float* q, Rows rows, const AttentionScratch& scratch,
             const CacheLayout& layout);
 bool needs_scores(Precision precision, const CacheLayout& layout);
+
+// ---- drawing -----------------------------------------------------------------------------------
+
+// For each row s whose slot which[s] is not negative: that slot draws from logits[s] (vocab), which are overwritten.
+// scratch: draw_scratch(vocab) keys for each row.
+void draw(Stream stream, Slot* slots, const int32_t* which, float* logits, Drawn* drawn, uint64_t* scratch, unsigned vocab,
+          unsigned rows);
+size_t draw_scratch(unsigned vocab);
 
 }  // namespace tinyzh::cuda

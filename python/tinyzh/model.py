@@ -641,7 +641,7 @@ class Model:
 
     @property
     def dtype(self) -> str:
-        """``float32``, ``int8``, ``int4``, ``float16`` or ``bfloat16``: how the weights are held."""
+        """``float32``, ``int8``, ``int4``, ``float16`` or ``bfloat16``: what it computes with."""
         return self._core.dtype
 
     @property

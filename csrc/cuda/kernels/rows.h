@@ -6,8 +6,10 @@
 namespace tinyzh::cuda {
 
 // x[b] = embedding[tokens[b]]: x (B, D), embedding (V, D).
-TINYZH_KERNEL embed_rows_kernel(float* x, const void* embedding, Precision precision, Rows rows, unsigned dim) {
-  const size_t row = blockIdx.x, from = static_cast<size_t>(rows.tokens[row]) * dim;
+TINYZH_KERNEL embed_rows_kernel(float* x, const void* embedding, Precision precision, Rows rows, const Slot* slots, unsigned dim) {
+  const size_t row = blockIdx.x;
+  const int32_t token = rows.tokens[row];
+  const size_t from = static_cast<size_t>(token < 0 ? slots[~token].last : token) * dim;
   for (unsigned i = threadIdx.x; i < dim; i += kThreads) {
     const auto half = [&] { return static_cast<const uint16_t*>(embedding)[from + i]; };
     x[row * dim + i] = precision == Precision::float16    ? widened(Float16(), half())

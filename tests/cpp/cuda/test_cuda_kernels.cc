@@ -217,7 +217,7 @@ TEST_CASE("cuda kernels: embedding") {
     const Matrix matrix{vocab, dim, DType::float32, table.data(), {}, {}};
     const AlignedBuffer<std::byte> there = uploaded_rows(queue, matrix, precision, "tok_emb");
     std::vector<float> x(tokens.size() * dim);
-    embed_rows(nullptr, x.data(), there.data(), precision, {tokens.data(), nullptr, nullptr, u(tokens.size())}, u(dim));
+    embed_rows(nullptr, x.data(), there.data(), precision, {tokens.data(), nullptr, nullptr, u(tokens.size())}, nullptr, u(dim));
     for (size_t i = 0; i < x.size(); ++i) {
       const float value = table[static_cast<size_t>(tokens[i / dim]) * dim + i % dim];
       CHECK(x[i] == (precision == Precision::float16    ? from_half(to_half(value))
