@@ -32,7 +32,7 @@ class Forward {
     size_t sampled_count;
   };
   void put(const Pass& pass, const Observer& observer = {});
-  const float* logits() const { return logits_.data(); }
+  float* logits() { return logits_.data(); }
 
  private:
   struct Layer {

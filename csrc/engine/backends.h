@@ -10,8 +10,9 @@
 
 namespace tinyzh {
 
-// Throws Error(Code::backend): not built in, no such device here, or nothing for this model's types.
-std::unique_ptr<Backend> make_backend(Model& model);
+// Throws Error(Code::backend): not built in, no such device here, or nothing for this model's types.  ahead: passes that
+// may be begun while one is under way, where the device can.
+std::unique_ptr<Backend> make_backend(Model& model, size_t ahead = 0);
 
 std::vector<Device> built_devices();
 

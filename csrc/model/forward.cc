@@ -50,14 +50,21 @@ Forward::Forward(const Weights& weights, KvType kv_type, const Kernels& kernels,
 
 void Forward::copy_block(std::byte* to, const std::byte* from, size_t bytes) const { std::memcpy(to, from, bytes); }
 
-void Forward::begin(std::span<const Row> rows, float* logits, const Observer& observer) {
+void Forward::run(std::span<const Row> rows, float* logits, const Observer& observer) {
+  begin(rows, logits);
+  if (observer) observer_ = &observer;
+  proceed(ThreadPool::kNever);
+  observer_ = nullptr;
+}
+
+void Forward::begin(std::span<const Row> rows, float* logits) {
   stage_ = stages_.size();  // nothing to do
   if (rows.empty()) return;
   const StandardFloatingPoint standard;
   reserve(rows);
   rows_ = rows;
   logits_ = logits;
-  observer_ = observer;
+  observer_ = nullptr;
   sampled_.clear();
   for (size_t b = 0; b < rows.size(); ++b)
     if (rows[b].wants_logits) sampled_.push_back(b);
@@ -74,7 +81,7 @@ bool Forward::proceed(ThreadPool::Clock::time_point deadline) {
     if (observer_)
       for (Intermediate result : stage.results) {
         if (!result.data) result.data = logits_;
-        observer_(result);
+        (*observer_)(result);
       }
     ++stage_;
     block_ = 0;

@@ -29,8 +29,10 @@ class Forward final : public Backend {
 
   size_t max_rows() const override { return kMaxRows; }
   // In pieces of at most a quarter of a millisecond each.
-  void begin(std::span<const Row> rows, float* logits, const Observer& observer = {}) override;
+  void run(std::span<const Row> rows, float* logits, const Observer& observer = {}) override;
+  void begin(std::span<const Row> rows, float* logits) override;
   bool proceed(ThreadPool::Clock::time_point deadline) override;
+  void abandon() noexcept override { stage_ = stages_.size(); }
 
   const Allocator& block_memory() const override { return allocator_; }
   size_t free_memory() const override { return available_memory(); }
@@ -81,7 +83,7 @@ class Forward final : public Backend {
   std::span<const Row> rows_;    // of the current pass
   std::vector<size_t> sampled_;  // those that want logits
   float* logits_ = nullptr;      // (sampled, vocab_size)
-  Observer observer_;
+  const Observer* observer_ = nullptr;
   std::vector<Stage> stages_;    // built for this many rows and this many sampled:
   size_t built_rows_ = 0, built_sampled_ = 0;
   size_t stage_ = 0, block_ = 0;  // where the pass is
