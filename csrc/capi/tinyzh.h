@@ -102,7 +102,7 @@ typedef struct tinyzh_model_options {
   int32_t threads;  /* of one computation, 1 to 256; 0: TINYZH_THREADS, else the physical cores */
   const char* isa;  /* NULL: TINYZH_ISA, else the best that works */
   const tinyzh_allocator* allocator; /* for the model and its engines; copied; NULL: operator new */
-  const char* device; /* where its engines compute: NULL or "cpu"; "cuda" in a library built with it */
+  const char* device; /* where its engines compute: "cpu"; "cuda" in a library built with it; NULL: TINYZH_DEVICE, else "cpu" */
 } tinyzh_model_options;
 
 typedef struct tinyzh_model_info {

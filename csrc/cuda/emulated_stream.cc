@@ -8,6 +8,7 @@ namespace tinyzh::cuda::emulation {
 namespace {
 
 thread_local size_t launched = 0;
+thread_local bool fails_next = false;
 
 }  // namespace
 
@@ -42,6 +43,7 @@ std::vector<EmulatedStream::Work> EmulatedStream::end_capture() {
 void put(void* stream, EmulatedStream::Work work) {
   auto counted = [work = std::move(work)] {
     ++launched;
+    if (std::exchange(fails_next, false)) fault("this launch was to fail");
     work();
   };
   if (stream) static_cast<EmulatedStream*>(stream)->put(std::move(counted));
@@ -49,5 +51,7 @@ void put(void* stream, EmulatedStream::Work work) {
 }
 
 size_t launches() { return launched; }
+
+void fail_next_launch() { fails_next = true; }
 
 }  // namespace tinyzh::cuda::emulation

@@ -41,5 +41,7 @@ void put(void* stream, EmulatedStream::Work work);
 
 // Launches that were run so far, on this thread.
 size_t launches();
+// The next one of this thread faults.
+void fail_next_launch();
 
 }  // namespace tinyzh::cuda::emulation

@@ -228,7 +228,7 @@ void put_in_order(std::vector<size_t>& items, Order order, std::mt19937_64& rand
 void Block::resume(size_t i) {
   current_ = i;
   const unsigned n = static_cast<unsigned>(i);
-  threadIdx = {n % shape_.x, n / shape_.x % shape_.y, n / shape_.x / shape_.y};
+  threadIdx = n < shape_.x ? Dim3{n, 0, 0} : Dim3{n % shape_.x, n / shape_.x % shape_.y, n / shape_.x / shape_.y};
   Fiber& fiber = fibers_[i];
   if (!fiber.stack) {
     std::vector<std::unique_ptr<Stack>>& free = free_stacks();

@@ -27,11 +27,20 @@ int choose_threads(int asked) {
   return check(whole ? n : 0, "TINYZH_THREADS", text);
 }
 
+Device choose_device(std::optional<Device> asked) {
+  if (asked) return *asked;
+  const char* variable = std::getenv("TINYZH_DEVICE");
+  if (!variable || !*variable) return Device::cpu;
+  for (Device device : {Device::cpu, Device::cuda})
+    if (device_name(device) == variable) return device;
+  fail(Code::backend, "TINYZH_DEVICE is '", variable, "': expected cpu or cuda");
+}
+
 std::string_view rounding_name(Rounding rounding) { return rounding == Rounding::bfloat16 ? "bfloat16" : "float16"; }
 
 // The rounding, where there is something that computes with it.
-Rounding checked_rounding(const ModelOptions& options) {
-  if (options.rounding != Rounding::none && options.device == Device::cpu)
+Rounding checked_rounding(const ModelOptions& options, Device device) {
+  if (options.rounding != Rounding::none && device == Device::cpu)
     fail(Code::backend, "dtype is ", rounding_name(options.rounding),
          ", which device cuda has and the CPU has not: take float32, int8 or int4");
   return options.rounding;
@@ -74,8 +83,8 @@ Model::Model(std::shared_ptr<const Source> source, const ModelOptions& options)
       checkpoint_(source_->checkpoint()),
       source_bytes_(source_->bytes()),
       kernels_(&choose_kernels(options.isa)),
-      device_(options.device),
-      rounding_(checked_rounding(options)),
+      device_(choose_device(options.device)),
+      rounding_(checked_rounding(options, device_)),
       allocator_(options.allocator),
       pool_(choose_threads(options.threads)),
       weights_(load(*source_, options, *kernels_, pool_)),

@@ -29,7 +29,7 @@ struct ModelOptions {
   std::string isa;             // empty: TINYZH_ISA, else the best that works
   std::optional<KvType> kv_type = std::nullopt;  // none: float32 with float32 weights that stay so, else float16
   std::function<void(size_t, size_t)> progress = {};  // told of the matrices quantised, as by Weights
-  Device device = Device::cpu;  // where its engines compute
+  std::optional<Device> device = std::nullopt;  // where its engines compute; none: TINYZH_DEVICE, else the CPU
   Allocator allocator = Allocator::system();  // for the model and its engine, as long as they live
   Rounding rounding = Rounding::none;  // of fp32 weights; not on the CPU
 };

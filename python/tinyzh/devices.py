@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from dataclasses import dataclass, field
 
@@ -68,12 +69,15 @@ def _gpu(driver: ctypes.CDLL, index: int) -> Gpu:
     return Gpu(name.value.decode(), memory.value, (attribute(major), attribute(minor)))
 
 
-def resolve_device(asked: str) -> str:
-    """``cpu``, or what ``auto`` means here.
+def resolve_device(asked: str | None) -> str:
+    """``cpu`` or ``cuda``: what was asked for, what ``auto`` means here; None: TINYZH_DEVICE.
 
     Raises:
         BackendError: an unknown device, or one that this build does not have.
     """
+    name = "device"
+    if asked is None:
+        name, asked = "TINYZH_DEVICE", os.environ.get("TINYZH_DEVICE") or "cpu"
     if asked == "auto":
         return "cuda" if "cuda" in _core.devices() and find_cuda().gpus else "cpu"
     if asked == "cpu":
@@ -81,8 +85,8 @@ def resolve_device(asked: str) -> str:
     if asked == "cuda":
         if "cuda" not in _core.devices():
             raise BackendError(
-                "device is 'cuda': this build has no CUDA in it; take device='cpu' or 'auto', or "
+                f"{name} is 'cuda': this build has no CUDA in it; take device='cpu' or 'auto', or "
                 "build with TINYZH_CUDA=1 (docs/cuda.md; tinyzh doctor shows what is there)"
             )
         return "cuda"
-    raise BackendError(f"device is {asked!r:.100}: expected cpu, cuda or auto")
+    raise BackendError(f"{name} is {asked!r:.100}: expected cpu, cuda or auto")

@@ -90,7 +90,7 @@ class Model:
         threads: threads of one computation, from 1 to 256; None: TINYZH_THREADS, else the physical
             cores that this process may use.
         device: ``cpu``; ``cuda``, where it is built in (docs/cuda.md); ``auto``: a GPU if there is
-            one and it is built in.
+            one and it is built in; None: TINYZH_DEVICE, else ``cpu``.
         streams: how many generations are computed together, from 1 to 256 (``cuda``:
             1,024); more of them wait.
         queue_limit: how many generations may wait; one more raises QueueFull.
@@ -116,7 +116,7 @@ class Model:
         dtype: str = "auto",
         kv_dtype: str = "auto",
         threads: int | None = None,
-        device: str = "cpu",
+        device: str | None = None,
         streams: int = 64,
         queue_limit: int = 1024,
         kv_cache: int | str | None = None,

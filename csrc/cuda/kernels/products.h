@@ -35,8 +35,9 @@ TINYZH_KERNEL matmul_f32_kernel(Places places, const float* w, const float* x, u
     }
   }
   for (unsigned c = 0; c < kColumns; ++c) {
+    if (c >= here) continue;  // all of the block
     const float sum = sum_of_lanes(sums[c]);
-    if (row < place.rows && lane == 0 && c < here) place.out[static_cast<size_t>(first + c) * place.rows + row] = sum;
+    if (row < place.rows && lane == 0) place.out[static_cast<size_t>(first + c) * place.rows + row] = sum;
   }
 }
 
@@ -73,6 +74,7 @@ TINYZH_KERNEL matmul_q8_kernel(Places places, const Q8Part* parts, unsigned part
     }
     done += segment.end_quad - segment.first_quad;
     for (unsigned c = 0; c < kColumns; ++c) {
+      if (c >= here) continue;
       const int sum = sums[c] + __shfl_xor_sync(kAll, sums[c], kPanel);
       if (mine) acc[c] = fmaf(scales[s * kPanel], static_cast<float>(sum), acc[c]);
     }
@@ -107,8 +109,9 @@ TINYZH_KERNEL matmul_q4_kernel(Places places, const Q4Group* w, Activations x, u
     }
     const float shift = static_cast<float>(groups[g].zeros[row]) * 0.0625f, scale = float_of_half(groups[g].scales[row]);
     for (unsigned c = 0; c < kColumns; ++c) {
+      if (c >= here) continue;
       const int sum = sums[c] + __shfl_xor_sync(kAll, sums[c], kPanel);
-      if (!mine || c >= here) continue;
+      if (!mine) continue;
       const float whole = static_cast<float>(sum) - shift * x.sums[static_cast<size_t>(first + c) * group_count + g];  // exact
       acc[c] = fmaf(scale, whole, acc[c]);
     }
