@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from checkpoints import Shape
 from tinyzh import BackendError, InvalidArgument, Model, _core
+from tinyzh.cli import main
 
 pytestmark = pytest.mark.skipif(
     "cuda" not in _core.devices(), reason="built without CUDA: TINYZH_CUDA=ON or emulated"
@@ -170,6 +171,21 @@ def test_sixteen_bits_on_the_cpu(data: bytes) -> None:
     for dtype in ("float16", "bfloat16"):
         with pytest.raises(BackendError, match=f"dtype is {dtype}, which device cuda has"):
             Model(data, tokenizer=False, dtype=dtype)
+
+
+def test_the_doctor_says_what_is_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TINYZH_DEVICE", "cuda")
+    monkeypatch.setenv("TINYZH_AHEAD", "1")
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert f"built in: {_core.cuda_build()}" in text
+    assert "cuda, int8 (keys and values float16)" in text
+    assert "1 passes ahead, graphs" in text
+    monkeypatch.setenv("TINYZH_AHEAD", "nine")
+    with pytest.raises(InvalidArgument, match=r"TINYZH_AHEAD is nine: expected .* 0 to 8"):
+        Model(tokenizer=False)
 
 
 def test_arrays_on_the_device(data: bytes) -> None:

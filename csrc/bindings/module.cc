@@ -575,6 +575,7 @@ PYBIND11_MODULE(_core, m) {
       .def("trace", &trace, "ids"_a, "only"_a = std::set<std::string>(),
            "Every named intermediate, or only these: name -> (T, width) float32.")
       .def("stats", &stats, "What it has done lately.")
+      .def_property_readonly("ahead", &Engine::ahead, "Passes that may be begun while one is under way.")
       .def("close", &Engine::close, NoGil());
 
   py::class_<Batch, std::shared_ptr<Batch>>(m, "Batch", "Several sequences in step, one token each at a time.")
@@ -616,6 +617,7 @@ PYBIND11_MODULE(_core, m) {
     for (Device device : built_devices()) names.emplace_back(device_name(device));
     return names;
   }, "What is built in to compute on.");
+  m.def("cuda_build", &cuda_build, "What device cuda was built with; empty: it is not built in.");
   m.def("instruction_sets", [] {
     std::vector<std::string> names;
     for (const Kernels* table : runnable_kernels()) names.emplace_back(table->name);

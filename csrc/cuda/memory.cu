@@ -4,6 +4,10 @@
 
 #ifdef __CUDACC__
 
+#ifndef TINYZH_CUDA_GPUS
+#define TINYZH_CUDA_GPUS "unknown GPUs"  // CMake knows
+#endif
+
 namespace tinyzh::cuda {
 namespace {
 
@@ -34,6 +38,10 @@ DeviceFacts device_facts() {
   size_t free = 0, total = 0;
   if (const cudaError_t asked = cudaMemGetInfo(&free, &total); asked != cudaSuccess) return {cudaGetErrorString(asked)};
   return {{}, 10 * major + minor, free};
+}
+
+std::string build_facts() {
+  return concat("CUDA ", CUDART_VERSION / 1000, ".", CUDART_VERSION % 1000 / 10, " for " TINYZH_CUDA_GPUS);
 }
 
 void* allocate(size_t bytes) {
@@ -141,6 +149,8 @@ emulation::EmulatedStream& of(Stream stream) { return *static_cast<emulation::Em
 }  // namespace
 
 DeviceFacts device_facts() { return {{}, 120, size_t{1} << 30}; }
+
+std::string build_facts() { return "emulated, for tests"; }
 
 void* allocate(size_t bytes) { return ::operator new(bytes, std::align_val_t{64}, std::nothrow); }
 void release(void* memory) { ::operator delete(memory, std::align_val_t{64}); }

@@ -16,6 +16,7 @@ struct DeviceFacts {
   size_t free_bytes = 0;    // of its memory
 };
 DeviceFacts device_facts();
+std::string build_facts();  // what the kernels were compiled with, and for which GPUs
 
 // Memory of the device, which only kernels and the functions below may touch; and memory of the host that copies can
 // go to and come from while the host does something else.  Null: there is no more.

@@ -19,6 +19,14 @@ std::vector<Device> built_devices() {
 #endif
 }
 
+std::string cuda_build() {
+#ifdef TINYZH_CUDA
+  return cuda::build_facts();
+#else
+  return {};
+#endif
+}
+
 Device device_of(std::string_view name) {
   std::string names;
   for (Device device : built_devices()) {

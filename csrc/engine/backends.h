@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -15,6 +16,7 @@ namespace tinyzh {
 std::unique_ptr<Backend> make_backend(Model& model, size_t ahead = 0);
 
 std::vector<Device> built_devices();
+std::string cuda_build();  // what device cuda was built with; empty: it is not built in
 
 // The device of this name.  Throws Error(Code::backend): unknown, or not built in.
 Device device_of(std::string_view name);

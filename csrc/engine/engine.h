@@ -72,6 +72,7 @@ class Engine {
   const Model& model() const { return *model_; }
   const Vocabulary& vocabulary() const { return vocabulary_; }
   size_t waiting() const { return *queue_; }
+  size_t ahead() const { return backend_->depth() - 1; }  // passes that may be begun while one is under way
   Stats stats() const { return metrics_.stats(); }
 
  private:
