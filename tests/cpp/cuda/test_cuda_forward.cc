@@ -9,9 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "cuda/emulated_stream.h"
-#include "cuda/emulation.h"
 #include "cuda/gpu.h"
+#include "cuda/orders.h"
 #include "io/expect_error.h"
 #include "kernels/inputs.h"
 #include "model/made_models.h"
@@ -55,8 +54,7 @@ TEST_CASE("cuda forward: every type of weights and cache, prompt and tokens, in 
       const std::vector<int32_t> first = random_tokens(variant.config, 23, 1), second = random_tokens(variant.config, 3, 2);
       const std::vector<float> expected_first = logits_of(*model, first, 16), expected_second = logits_of(*model, second, 16);
       const size_t V = static_cast<size_t>(variant.config.vocab_size);
-      cuda::emulation::set_schedule({seed % 3 == 0 ? cuda::emulation::Order::reverse : cuda::emulation::Order::random, seed});
-      ++seed;
+      run_in_order(++seed);
       cuda::Gpu forward(*model);
       KvCache a(model->kv_layout(), forward.block_memory()), b(model->kv_layout(), forward.block_memory());
       a.reserve(first.size());
@@ -72,7 +70,7 @@ TEST_CASE("cuda forward: every type of weights and cache, prompt and tokens, in 
         CHECK(same(std::span<const float>(logits).first(V), std::span<const float>(expected_first).subspan((20 + i) * V, V)));
         CHECK(same(std::span<const float>(logits).last(V), std::span<const float>(expected_second).subspan(i * V, V)));
       }
-      cuda::emulation::set_schedule({});
+      run_in_order(0);
     }
   }
 }
@@ -187,10 +185,10 @@ TEST_CASE("cuda forward: weights of 16 bits are near the CPU, and a row has one 
       CHECK(worst <= tolerance * largest_of(expected));
       CHECK(worst > 0);
       for (size_t cut : {1, 9}) {
-        cuda::emulation::set_schedule({cuda::emulation::Order::random, cut});
+        run_in_order(2 * cut);
         CHECK(same(logits_on_gpu(gpu, *model, tokens, cut), found));
       }
-      cuda::emulation::set_schedule({});
+      run_in_order(0);
     }
 }
 
@@ -235,11 +233,11 @@ TEST_CASE("cuda forward: launches of a pass") {
       if (rounding != Rounding::none && variant.dtype != DType::float32) continue;
       const auto model = rounding == Rounding::none ? variant.open(1, "scalar") : rounded(variant, rounding);
       cuda::Gpu gpu(*model);
-      const size_t before = cuda::emulation::launches();
+      const size_t before = launches();
       logits_on_gpu(gpu, *model, {1, 2, 3}, 3);
       // norm, wq wk wv, rope and store, attention, wo, norm, w1 w3, swiglu (not with 16 bits), w2; and at the ends
       // embedding, norm, classifier.
       const size_t of_layer = rounding == Rounding::none ? 9 : 8, layers = static_cast<size_t>(model->config().n_layers);
-      CHECK(cuda::emulation::launches() - before == of_layer * layers + 3);
+      if (kEmulated) CHECK(launches() - before == of_layer * layers + 3);
     }
 }

@@ -9,7 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "cuda/emulation.h"
+#include "cuda/allocators.h"
+#include "cuda/orders.h"
 #include "cuda/slots.h"
 #include "io/expect_error.h"
 #include "kernels/inputs.h"
@@ -26,13 +27,27 @@ class Table {
   explicit Table(size_t vocab_size) : vocab(vocab_size), slots(8, vocab_size) {}
 
   // One row of logits for each slot (-1: none).
-  std::vector<Drawn> draw(const std::vector<int32_t>& which, std::vector<float> logits) {
+  std::vector<Drawn> draw(const std::vector<int32_t>& which, const std::vector<float>& logits) {
     std::vector<Drawn> drawn(which.size(), Drawn{-77, 0});
     const auto rows = static_cast<unsigned>(which.size());
-    std::vector<uint64_t> scratch(rows * draw_scratch(static_cast<unsigned>(vocab)));
-    queue.wait();
-    cuda::draw(nullptr, slots.data(), which.data(), logits.data(), drawn.data(), scratch.data(), static_cast<unsigned>(vocab), rows);
+    const auto there = [&]<class T>(const std::vector<T>& values) {
+      AlignedBuffer<T> buffer(values.size(), device_memory(), Fill::nothing);
+      queue.upload(buffer.data(), values.data(), values.size() * sizeof(T));
+      return buffer;
+    };
+    auto slots_of_rows = there(which);
+    auto logits_there = there(logits);
+    auto drawn_there = there(drawn);
+    AlignedBuffer<uint64_t> scratch(rows * draw_scratch(static_cast<unsigned>(vocab)), device_memory(), Fill::nothing);
+    cuda::draw(queue, slots.data(), slots_of_rows.data(), logits_there.data(), drawn_there.data(), scratch.data(),
+               static_cast<unsigned>(vocab), rows);
+    queue.download(drawn.data(), drawn_there.data(), rows * sizeof(Drawn));
     return drawn;
+  }
+  Slot slot(int32_t index) {
+    Slot found;
+    queue.download(&found, slots.data() + index, sizeof found);
+    return found;
   }
 
   const size_t vocab;
@@ -118,7 +133,7 @@ TEST_CASE("cuda sampling: the tokens of the sampler") {
             const std::vector<float> row = logits_of_kind(random, vocab, kind);
             logits.insert(logits.end(), row.begin(), row.end());
           }
-          emulation::set_schedule({step % 2 ? emulation::Order::random : emulation::Order::reverse, random()});
+          run_in_order(random());
           const std::vector<Drawn> found = table.draw(which, logits);
           for (size_t i = 0; i < rows; ++i) {
             const int32_t expected = samplers[i].sample(std::span(logits).subspan(i * vocab, vocab), {}).token;
@@ -129,7 +144,7 @@ TEST_CASE("cuda sampling: the tokens of the sampler") {
         for (int32_t slot : which) table.slots.close(slot);
       }
   }
-  emulation::set_schedule({});
+  run_in_order(0);
   CHECK(draws > 3000);
 }
 
@@ -174,8 +189,8 @@ TEST_CASE("cuda sampling: rows without a slot are left alone") {
   CHECK(found[0].token == -77);
   CHECK(found[1].token >= 0);
   CHECK(found[2].token == -77);
-  CHECK(table.slots.data()[slot].last == found[1].token);
-  CHECK(table.slots.data()[slot].drawn == 1);
+  CHECK(table.slot(slot).last == found[1].token);
+  CHECK(table.slot(slot).drawn == 1);
 }
 
 TEST_CASE("cuda sampling: logits that are no numbers, and nothing left to draw") {
@@ -191,7 +206,7 @@ TEST_CASE("cuda sampling: logits that are no numbers, and nothing left to draw")
     const Drawn found = table.draw({slot}, logits)[0];
     CHECK(found.token == ~131);
     CHECK(same(found.value, broken));
-    CHECK(table.slots.data()[slot].last == 0);  // a pass that runs ahead reads it
+    CHECK(table.slot(slot).last == 0);  // a pass that runs ahead reads it
     expect_error(Code::generation, {"logit of token 131 is"}, [&] { fail_for_logit(static_cast<size_t>(~found.token), found.value); });
   }
   CHECK(table.draw({banned}, std::vector<float>(300, 0.5f))[0].token == ~300);
