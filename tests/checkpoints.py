@@ -167,5 +167,6 @@ def byte_pieces(characters: str) -> list[tuple[bytes, float]]:
 
 
 def save(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(data)
     return path

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import gc
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import checkpoints
 import numpy as np
@@ -187,7 +189,7 @@ def test_trace_has_every_intermediate(model: Model, tensors: dict[str, np.ndarra
     assert list(trace)[:3] == ["layers.0.x", "layers.0.att_norm", "layers.0.q"]
     with pytest.raises(KeyError):
         trace["layers.3.x"]
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match=r"layers\.3\.attention"):
         trace["layers.3.attention"]
 
 
@@ -242,6 +244,26 @@ def test_embed(tiny: Model) -> None:
         tiny.embed([text], "none")
     with pytest.raises(InvalidArgument, match="pooling is 'max': expected mean, last or none"):
         tiny.embed(text, "max")
+
+
+@pytest.mark.parametrize(
+    ("use", "words"),
+    [
+        (lambda m: m.trace([]), r"ids is \[\]: expected at least 1 token id"),
+        (lambda m: m.hidden_states([]), r"ids is \[\]: expected at least 1 token id"),
+        (lambda m: m.hidden_states([], 0), r"ids is \[\]: expected at least 1 token id"),
+        (lambda m: m.trace(7), "ids is 7: expected a list of token ids"),
+        (lambda m: m.embed(7), "text is 7: expected a text"),
+        (lambda m: m.embed(None), "text is None: expected a text"),
+        (lambda m: Model.from_arrays(CONFIG, [1]), r"arrays is \[1\]: expected a mapping of names"),
+        (lambda m: Model.from_arrays(CONFIG, None), "arrays is None: expected a mapping of names"),
+    ],
+)
+def test_nothing_and_things_of_another_kind(
+    tiny: Model, use: Callable[[Any], object], words: str
+) -> None:
+    with pytest.raises(InvalidArgument, match=words):
+        use(tiny)
 
 
 def test_looking_takes_text_too(tiny: Model) -> None:

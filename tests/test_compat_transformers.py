@@ -37,8 +37,7 @@ def model() -> Any:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The built-in model as a Hugging Face folder."""
-    pytest.importorskip("safetensors", reason="writes a Hugging Face folder")
-    pytest.importorskip("tokenizers", reason="reads a Hugging Face folder")
+    pytest.importorskip("google.protobuf", reason="writes a Hugging Face folder")
     convert(BUILTIN, tmp_path / "hf", "hf", tokenizer=BUILTIN.with_name("story.tokenizer.model"))
     return tmp_path / "hf"
 
@@ -316,6 +315,65 @@ def test_a_name_on_the_hub(tiny_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     tokenizer = AutoTokenizer.from_pretrained("someone/stories", revision="v2")
     assert asked == [("someone/stories", {"revision": "v2"})] * 2
     assert (model.model.threads, tokenizer.vocab_size) == (1, model.model.config.vocab_size)
+
+
+@pytest.mark.parametrize(
+    ("options", "dtype"),
+    [
+        ({"device_map": "auto", "torch_dtype": "auto", "trust_remote_code": True}, "float32"),
+        ({"torch_dtype": "float16", "low_cpu_mem_usage": True}, "float32"),
+        ({"dtype": "bfloat16", "attn_implementation": "sdpa"}, "float32"),
+        ({"dtype": "int8", "quantization_config": None}, "int8"),
+        ({"device_map": {"": "cpu"}, "use_safetensors": True, "threads": 1}, "float32"),
+    ],
+    ids=str,
+)
+def test_arguments_that_change_nothing_here(
+    tiny_path: Path, options: dict[str, Any], dtype: str
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_path, **options)
+    assert model.model.dtype == dtype
+
+
+def test_pytorchs_types(tiny_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="has types of its own")
+    for dtype in (torch.float16, torch.bfloat16, torch.float32):
+        model = AutoModelForCausalLM.from_pretrained(tiny_path, torch_dtype=dtype)
+        assert model.model.dtype == "float32"
+    with pytest.raises(ValueError, match=r"dtype is torch\.int16: expected auto, float32"):
+        AutoModelForCausalLM.from_pretrained(tiny_path, dtype=torch.int16)
+
+
+@pytest.mark.parametrize("path", [None, "tiny", "someone/stories"])
+@pytest.mark.parametrize(
+    "option",
+    [{"device_map": "cuda"}, {"load_in_8bit": True}, {"subfolder": "x"}, {"nonsense": 1}],
+    ids=str,
+)
+def test_arguments_that_are_not_there_are_named(
+    tiny_path: Path, path: str | None, option: dict[str, Any]
+) -> None:
+    where = tiny_path if path == "tiny" else path
+    (name,) = option
+    for opener in (AutoModelForCausalLM, AutoTokenizer):
+        with pytest.raises(tinyzh.InvalidArgument, match=f"{name}=.* is nothing that from_pretrai"):
+            opener.from_pretrained(where, **option)
+
+
+def test_a_tokenizer_takes_its_own_arguments(tiny_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(
+        tiny_path, padding_side="right", use_fast=True, trust_remote_code=True, pad_token="<unk>"
+    )
+    found = tokenizer(["从", "从前"], padding=True)
+    assert found.input_ids[0][-1] == tokenizer.pad_token_id == 0
+    assert found.attention_mask[0][-1] == 0
+
+
+@pytest.mark.parametrize("path", ["./no/file.bin", "no/file.bin", "/no/model", "a/b/c", "story"])
+def test_a_path_that_is_not_there(path: str) -> None:
+    for opener in (AutoModelForCausalLM, AutoTokenizer):
+        with pytest.raises(tinyzh.FileMissing, match=f"^{re.escape(path)}: no such file$"):
+            opener.from_pretrained(path)
 
 
 def test_a_folder_brings_its_settings(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -13,8 +14,7 @@ import pytest
 import tinyzh
 from checkpoints import Shape
 from tinyzh import _core
-from tinyzh.cli import convert as command
-from tinyzh.cli import main
+from tinyzh.cli import main, terminal
 from tinyzh.cli.terminal import Terminal
 
 DTYPES = ("float32", "int8", "int4")
@@ -266,15 +266,20 @@ def test_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Terminal, "progress", lambda self, text: shown.append(text))
     convert(path, tmp_path / "a.tz", "--format=tz", "--dtype=int4")
     assert shown == [""], "a short one has none"
-    monkeypatch.setattr(command, "_PATIENCE", -1)
+    monkeypatch.setattr(terminal, "_PATIENCE", -1)
+    monkeypatch.setattr(terminal, "_BETWEEN", -1)
     shown.clear()
-    target = convert(path, tmp_path / "b.tz", "--format=tz", "--dtype=int4")
-    packed = [f"{target}: {i} of 16 tensors packed" for i in range(1, 17)]
-    written = [f"{target}: {i} of 21 tensors written" for i in range(1, 22)]
-    assert shown == [*packed, *written, ""]
+    convert(path, tmp_path / "b.tz", "--format=tz", "--dtype=int4")
+    stages = [re.sub(r" \d+ s left", "", text).split() for text in shown[:-1]]
+    packing = [["b.tz:", "packing", f"{i / 16:.0%}"] for i in range(1, 17)]
+    writing = [["b.tz:", "writing", f"{i / 21:.0%}"] for i in range(1, 22)]
+    assert [[name, stage, share] for name, stage, _, share in stages] == packing + writing
+    assert [bar.count("█") for _, _, bar, _ in stages[:16]] == [24 * i // 16 for i in range(1, 17)]
+    assert {len(bar) for _, _, bar, _ in stages} == {24}
+    assert shown[-1] == ""
 
 
-@pytest.mark.parametrize("stage", ["packed", "written"])
+@pytest.mark.parametrize("stage", ["packing", "writing"])
 def test_stopped_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     """Ctrl-C comes out of the progress, and leaves nothing behind."""
     monkeypatch.setenv("TINYZH_THREADS", "1")

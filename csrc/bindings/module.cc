@@ -23,6 +23,7 @@
 #include "engine/mailbox.h"
 #include "engine/session_file.h"
 #include "io/checkpoint.h"
+#include "io/foreign.h"
 #include "io/mapped_file.h"
 #include "io/tz.h"
 #include "kernels/kernels.h"
@@ -428,8 +429,8 @@ void convert_to_tz(std::shared_ptr<const Source> source, const std::string& targ
       if (progress) progress(done, total, name);
     };
   };
-  const Model model(std::move(source), {dtype_of(dtype), 0, "", std::nullopt, stage("packed")});
-  write_tz(target, model.weights(), stage("written"));
+  const Model model(std::move(source), {dtype_of(dtype), 0, "", std::nullopt, stage("packing")});
+  write_tz(target, model.weights(), stage("writing"));
 }
 
 bool verify(const std::string& path) {
@@ -608,6 +609,10 @@ PYBIND11_MODULE(_core, m) {
   m.def("count_tokenizer_entries", [](const py::bytes& data, const std::string& name) {
     return count_tokenizer_entries(bytes_of(data), name);
   }, "data"_a, "name"_a, "Number of pieces in a tokenizer.bin.");
+  m.def("what_is", [](const py::bytes& data) {
+    const Foreign found = what_is(bytes_of(data));
+    return std::pair(found.kind, found.always ? found.remedy : std::string_view{});
+  }, "data"_a, "What a file is, by its beginning, and what to do about it whatever was wanted; empty: unknown.");
   m.def("stay_from_now_on", &stay_from_now_on,
         "Calls keep the GIL from now on; False, and no change, while a thread is in one that has let go of it.");
   m.def("forked", &forked, "In a forked child: the threads of the parent are not here.");

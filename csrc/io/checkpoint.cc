@@ -2,6 +2,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "io/foreign.h"
 #include "io/layout.h"
 #include "io/load.h"
 #include "io/tz.h"

@@ -82,8 +82,4 @@ using TensorArrays = std::array<std::span<const float>, kTensorCount>;
 // Views of them.  Throws Error(Code::invalid_argument): a shape that no model has, or an array of another size.
 Checkpoint checkpoint_of_arrays(const Config& config, const TensorArrays& arrays);
 
-// What a file that is no checkpoint is: "an HTML page", "a Git LFS pointer", ... with what to do
-// about it; empty when it is nothing known.
-std::string describe_foreign(std::span<const std::byte> bytes);
-
 }  // namespace tinyzh

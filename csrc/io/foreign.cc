@@ -1,14 +1,10 @@
-// Recognising files that were given by mistake.  This only chooses the words of an error message:
-// nothing is read further because of it, and a wrong guess costs nobody a file that works.
+#include "io/foreign.h"
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <string>
-#include <string_view>
-
-#include "io/checkpoint.h"
 
 namespace tinyzh {
 namespace {
@@ -18,36 +14,50 @@ using namespace std::string_view_literals;
 struct Magic {
   size_t offset;
   std::string_view bytes;
-  std::string_view kind;
+  Foreign what;
 };
 
-constexpr std::string_view kGguf =
-    "a GGUF model of llama.cpp; the Python package opens it from its path, and its \"tinyzh convert\" makes a .tz or "
-    ".bin of it";
-constexpr std::string_view kGgml =
-    "an old GGML model of llama.cpp, which nothing reads any more; convert the original weights";
-constexpr std::string_view kSafetensors =
-    "a safetensors file; the Python package opens the folder that it belongs to, and its \"tinyzh convert\" makes a "
-    ".tz or .bin of it";
-constexpr std::string_view kTorch =
-    "a pickle of Python objects, perhaps a PyTorch model; save it with transformers' save_pretrained, or make a .bin "
-    "from it with llama2.c's export.py (--checkpoint)";
-constexpr std::string_view kZip =
-    "a zip archive, perhaps a PyTorch .pt; unpack it, or make a .bin from the model with llama2.c's export.py "
-    "(--checkpoint)";
-constexpr std::string_view kCompressed = "a compressed file; decompress it first";
-constexpr std::string_view kTar = "a tar archive; unpack it and give the .bin inside";
-constexpr std::string_view kTokenizer = "a tokenizer; give the model's .bin here and this file as its tokenizer";
+constexpr bool kAlways = true;
+constexpr std::string_view kExport = "make a .bin from the original weights with llama2.c's export.py";
+constexpr std::string_view kOriginal = "open the Hugging Face folder that it was made from";
+constexpr std::string_view kGiveModel = "give the model's file, or its folder";
+
+constexpr Foreign kLfs = {"a Git LFS pointer, which stands for a file that is not here yet",
+                          "run \"git lfs pull\" in its repository, or download the file itself", kAlways};
+constexpr Foreign kGguf = {"a GGUF model of llama.cpp",
+                           "the Python package opens it from its path, and its \"tinyzh convert\" makes a .tz or .bin "
+                           "of it"};
+constexpr Foreign kGgml = {"an old GGML model of llama.cpp, which nothing reads any more", "convert the original weights"};
+constexpr Foreign kSafetensors = {"a safetensors file",
+                                  "the Python package opens the folder that it belongs to, and its \"tinyzh convert\" "
+                                  "makes a .tz or .bin of it"};
+constexpr Foreign kPickle = {"a pickle of Python objects, perhaps a PyTorch model",
+                             "save it with transformers' save_pretrained, or make a .bin from it with llama2.c's export.py "
+                             "(--checkpoint)"};
+constexpr Foreign kZip = {"a zip archive, perhaps a PyTorch .pt",
+                          "unpack it, or make a .bin from the model with llama2.c's export.py (--checkpoint)"};
+constexpr Foreign kCompressed = {"a compressed file", "decompress it first", kAlways};
+constexpr Foreign kTar = {"a tar archive", "unpack it and give the file inside", kAlways};
+constexpr Foreign kTokenizer = {"a tokenizer", "give the model's .bin here and this file as its tokenizer"};
+constexpr Foreign kPicture = {"a picture", kGiveModel};
+constexpr Foreign kSound = {"a sound or film", kGiveModel};
+constexpr Foreign kProgram = {"a program or library", kGiveModel};
+constexpr Foreign kDatabase = {"a table or database", kGiveModel};
+constexpr Foreign kZeros = {"nothing but zero bytes, as a download leaves them that broke off", "download it again", kAlways};
+constexpr Foreign kPage = {"an HTML or XML page, as a server sends it instead of a file",
+                           "download the file itself (on a model hub the link with \"resolve\", not \"blob\")", kAlways};
+constexpr Foreign kJson = {"a JSON file, perhaps a model's config or a server's error", kGiveModel};
+constexpr Foreign kText = {"plain text", kGiveModel};
 
 constexpr Magic kMagics[] = {
-    {0, "version https://git-lfs"sv,
-     "a Git LFS pointer, which stands for a file that is not here yet; run \"git lfs pull\" in its repository"},
+    {0, "version https://git-lfs"sv, kLfs},
     {0, "GGUF"sv, kGguf},
     {0, "lmgg"sv, kGgml},  // "ggml" and its successors "ggmf", "ggjt", "ggla", as little-endian numbers
     {0, "fmgg"sv, kGgml},
     {0, "tjgg"sv, kGgml},
     {0, "algg"sv, kGgml},
-    {0, "ak42"sv, "a llama2.c checkpoint in big-endian order; export it again on a little-endian machine"},
+    {0, "ak42"sv, {"a llama2.c checkpoint in big-endian order", "export it again on a little-endian machine"}},
+    {0, "tzsess"sv, {"a session that tinyzh saved", "open the model that told it, and load this with tinyzh.Session.load"}},
     {0, "PK\3\4"sv, kZip},
     {0, "PK\5\6"sv, kZip},
     {0, "\x1f\x8b\x08"sv, kCompressed},      // gzip
@@ -55,10 +65,28 @@ constexpr Magic kMagics[] = {
     {0, "\xfd" "7zXZ\0"sv, kCompressed},     // xz
     {0, "\x28\xb5\x2f\xfd"sv, kCompressed},  // zstd
     {0, "7z\xbc\xaf\x27\x1c"sv, kCompressed},
-    {0, "\x93NUMPY"sv, "a NumPy array (.npy); a model is one .bin with a header, as llama2.c's export.py makes it"},
-    {0, "\x89HDF\r\n\x1a\n"sv, "an HDF5 file; make a .bin from the original weights with llama2.c's export.py"},
-    {4, "TFL3"sv, "a TensorFlow Lite model; make a .bin from the original weights with llama2.c's export.py"},
+    {0, "Rar!\x1a\7"sv, kCompressed},
+    {0, "\x93NUMPY"sv,
+     {"a NumPy array (.npy)", "a model is one .bin with a header, as llama2.c's export.py makes it"}},
+    {0, "\x89HDF\r\n\x1a\n"sv, {"an HDF5 file", kExport}},
+    {4, "TFL3"sv, {"a TensorFlow Lite model", kExport}},
     {257, "ustar"sv, kTar},
+    {0, "\x89PNG\r\n\x1a\n"sv, kPicture},
+    {0, "\xff\xd8\xff"sv, kPicture},  // JPEG
+    {0, "GIF8"sv, kPicture},
+    {8, "WEBP"sv, kPicture},
+    {0, "ID3"sv, kSound},  // MP3
+    {0, "OggS"sv, kSound},
+    {0, "fLaC"sv, kSound},
+    {8, "WAVE"sv, kSound},
+    {4, "ftyp"sv, kSound},  // MP4
+    {0, "%PDF-"sv, {"a PDF document", kGiveModel}},
+    {0, "\x7f" "ELF"sv, kProgram},
+    {0, "MZ"sv, kProgram},
+    {0, "\xcf\xfa\xed\xfe"sv, kProgram},  // Mach-O
+    {0, "SQLite format 3\0"sv, kDatabase},
+    {0, "PAR1"sv, kDatabase},  // Parquet
+    {0, "ARROW1"sv, kDatabase},
 };
 
 bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
@@ -162,35 +190,40 @@ bool is_tokenizer_bin(std::string_view bytes) {
   return true;
 }
 
-std::string_view kind_of(std::string_view bytes) {
-  for (const Magic& magic : kMagics) {
-    if (bytes.size() >= magic.offset && bytes.substr(magic.offset).starts_with(magic.bytes)) return magic.kind;
-  }
-  if (is_safetensors(bytes)) return kSafetensors;
-  if (is_sentencepiece(bytes)) return kTokenizer;
-  if (is_tokenizer_bin(bytes)) return kTokenizer;
-  if (is_onnx(bytes)) return "an ONNX model; open the Hugging Face folder that it was made from";
-  if (is_ctranslate2(bytes)) return "a CTranslate2 model; open the Hugging Face folder that it was made from";
-  if (is_pickle(bytes)) return kTorch;
-  if (bytes.size() >= 28 && bytes.substr(0, 4096).find_first_not_of('\0') == std::string_view::npos) {
-    return "nothing but zero bytes, as a download leaves them that broke off; download it again";
-  }
-  const std::string_view text = skip_bom_and_space(bytes);
-  if (is_page(text)) {
-    return "an HTML or XML page, as a server sends it instead of a file; download the file itself (on a model hub "
-           "the link with \"resolve\", not \"blob\")";
-  }
-  if (!is_text(text)) return {};
-  if (is_json(text)) {
-    return "a JSON file, perhaps a model's config or a server's error; give the model's .bin file, or its folder";
-  }
-  return "plain text; give the model's .bin file";
+// A mapping whose first name is text, as Flax saves its weights.
+bool is_msgpack(std::string_view bytes) {
+  if (bytes.size() < 3) return false;
+  const auto map = static_cast<uint8_t>(bytes[0]), name = static_cast<uint8_t>(bytes[1]);
+  const size_t length = name & 0x1f;
+  return map > 0x80 && map <= 0x8f && name >> 5 == 5 && length > 1 && bytes.size() > 2 + length &&
+         std::ranges::all_of(bytes.substr(2, length), [](char c) { return c >= ' ' && c <= '~'; });
 }
 
 }  // namespace
 
+Foreign what_is(std::span<const std::byte> all) {
+  const std::string_view bytes(reinterpret_cast<const char*>(all.data()), all.size());
+  for (const Magic& magic : kMagics) {
+    if (bytes.size() >= magic.offset && bytes.substr(magic.offset).starts_with(magic.bytes)) return magic.what;
+  }
+  if (is_safetensors(bytes)) return kSafetensors;
+  if (is_sentencepiece(bytes)) return kTokenizer;
+  if (is_tokenizer_bin(bytes)) return kTokenizer;
+  if (is_onnx(bytes)) return {"an ONNX model", kOriginal};
+  if (is_ctranslate2(bytes)) return {"a CTranslate2 model", kOriginal};
+  if (is_pickle(bytes)) return kPickle;
+  if (is_msgpack(bytes)) return {"Flax weights (msgpack)", "save the model with transformers' save_pretrained for PyTorch"};
+  if (bytes.size() >= 28 && bytes.substr(0, 4096).find_first_not_of('\0') == std::string_view::npos) return kZeros;
+  const std::string_view text = skip_bom_and_space(bytes);
+  if (is_page(text)) return kPage;
+  if (!is_text(text)) return {};
+  return is_json(text) ? kJson : kText;
+}
+
 std::string describe_foreign(std::span<const std::byte> bytes) {
-  return std::string(kind_of({reinterpret_cast<const char*>(bytes.data()), bytes.size()}));
+  const Foreign found = what_is(bytes);
+  if (found.kind.empty()) return {};
+  return std::string(found.kind) + "; " + std::string(found.remedy);
 }
 
 }  // namespace tinyzh

@@ -1,17 +1,20 @@
-// The files that are most often given in place of a tokenizer, told by how they begin: words for the end
-// of an error message.
+// What was given in place of a tokenizer, told by how it begins: words for the end of an error message.
 #pragma once
 
+#include <span>
+#include <string>
 #include <string_view>
+
+#include "io/foreign.h"
 
 namespace tinyzh {
 
-inline std::string_view likely_mistake(std::string_view file) {
-  if (file.starts_with("version https://git-lfs"))
-    return " (it is a Git LFS pointer: fetch the real file with `git lfs pull`)";
-  if (file.starts_with("<!") || file.starts_with("<html"))
-    return " (it is a web page: download the file itself)";
-  return " (it is cut short, has bytes added at its end, or is another kind of file)";
+inline std::string likely_mistake(std::string_view file) {
+  const Foreign found = what_is(std::as_bytes(std::span(file.data(), file.size())));
+  if (found.kind.empty() || found.kind == "a tokenizer")  // of this very kind, then
+    return " (it is cut short, has bytes added at its end, or is another kind of file)";
+  const std::string_view remedy = found.always ? found.remedy : "give the model's tokenizer";
+  return " (it is " + std::string(found.kind) + ": " + std::string(remedy) + ")";
 }
 
 }  // namespace tinyzh

@@ -27,7 +27,7 @@ uint32_t little_endian(const std::byte* at) {
 }
 
 // What the file may be instead.
-std::string_view instead(std::string_view text) {
+std::string instead(std::string_view text) {
   if (text.starts_with("\n\x0e\n\x05<unk>")) return " (it is a SentencePiece model: open it as one)";
   return likely_mistake(text);
 }

@@ -24,9 +24,11 @@ from .errors import (
     TokenizerError,
 )
 from .generation import Generation, GenerationStats, TokenLogprob
-from .model import Choice, Model, Score
+from .model import Model
 from .sampling import SamplingParams
+from .scoring import Choice, Score
 from .session import Session
+from .special import Special
 from .stats import EngineStats, Percentiles
 from .tokenizer import BinTokenizer, SentencePieceTokenizer, Tokenizer
 from .trace import Trace
@@ -69,6 +71,7 @@ __all__ = [
     "Score",
     "SentencePieceTokenizer",
     "Session",
+    "Special",
     "TinyzhError",
     "TokenLogprob",
     "Tokenizer",

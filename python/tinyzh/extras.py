@@ -10,11 +10,12 @@ from .errors import MissingPackage
 __all__ = ["require"]
 
 
-def require(module: str, extra: str, what: str = "") -> Any:
+def require(module: str, extra: str = "", what: str = "", *, package: str = "") -> Any:
     """Imports a package of an extra, such as ``require("gguf", "gguf")``.
 
     Args:
         what: what it is needed for, to begin the message with.
+        package: what brings the module, where that is better named than an extra.
 
     Raises:
         MissingPackage: it is not installed; the message says what brings it.
@@ -24,8 +25,9 @@ def require(module: str, extra: str, what: str = "") -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != module.partition(".")[0]:
             raise
+        remedy = package or f"'tinyzh[{extra}]'"
         raise MissingPackage(
-            f"{what}{': ' if what else ''}{error.name} is not installed: "
-            f"pip install 'tinyzh[{extra}]'",
+            f"{what}{': ' if what else ''}{package or error.name} is not installed: "
+            f"pip install {remedy}",
             name=error.name,
         ) from None

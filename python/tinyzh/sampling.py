@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -21,11 +22,16 @@ def checked_number(
 ) -> float:
     """The value, if low <= value <= high (low < value with ``above``)."""
     if isinstance(value, Real) and not isinstance(value, bool):
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # an integer of hundreds of digits
+            number = math.inf
         if low <= number <= high and not (above and number == low):
             return number
     start = "more than" if above else "from"
-    raise InvalidArgument(f"{name} is {value!r}: expected a number {start} {low:g} up to {high:g}")
+    raise InvalidArgument(
+        f"{name} is {value!r:.100}: expected a number {start} {low:g} up to {high:g}"
+    )
 
 
 def checked_integer(name: str, value: object, low: int, high: int) -> int:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from . import _core
-from .errors import FileError, FileMissing, InvalidArgument, TokenizerError
+from .errors import FileError, InvalidArgument, TokenizerError
+from .files import not_what_was_wanted, read
+from .special import LLAMA2C, Special
 
 if TYPE_CHECKING:
     import sentencepiece
@@ -20,10 +22,9 @@ __all__ = [
     "SentencePieceTokenizer",
     "Tokenizer",
     "find_tokenizer",
+    "fitting",
     "open_tokenizer",
 ]
-
-BOS, EOS = 1, 2
 
 
 class Tokenizer(Protocol):
@@ -57,15 +58,18 @@ class BinTokenizer:
     Args:
         path: the file.
         vocab_size: how many pieces it must have; None: as many as it has.
+        special: what begins and ends a text.
 
     Raises:
         TokenizerError: not such a file, corrupt, or another number of pieces.
         FileError: it cannot be read.
     """
 
-    def __init__(self, path: str | Path, vocab_size: int | None = None) -> None:
-        self.path = Path(path)
-        data = _read(self.path)
+    def __init__(
+        self, path: str | Path, vocab_size: int | None = None, special: Special = LLAMA2C
+    ) -> None:
+        self.path, self.special = Path(path), special
+        data = read(self.path)
         if vocab_size is None:
             vocab_size = _core.count_tokenizer_entries(data, os.fsencode(path))
         self._core = _core.BpeTokenizer(data, vocab_size, os.fsencode(path))
@@ -113,7 +117,8 @@ class BinTokenizer:
         checked_text(text)
         prefix = True if dummy_prefix is None else dummy_prefix
         data = text.encode("utf-8", "surrogatepass")
-        return self._core.encode(data, bos, eos, prefix, squeeze_spaces, narrow_punctuation)
+        ids = self._core.encode(data, False, False, prefix, squeeze_spaces, narrow_punctuation)
+        return self.special.around(ids, bos, eos)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids; broken characters become U+FFFD."""
@@ -130,21 +135,19 @@ class SentencePieceTokenizer:
     Args:
         path: the file; or, with ``data``, where its content comes from.
         data: the content, if it is no file of its own.
+        special: what begins and ends a text.
 
     Raises:
         TokenizerError: not such a file.
         FileError: it cannot be read.
     """
 
-    def __init__(self, path: str | Path, data: bytes | None = None) -> None:
-        import sentencepiece  # here, since importing it costs more than loading a small model
-
-        self.path = Path(path)
-        self.data = _read(self.path) if data is None else data
-        try:
-            self._sp = sentencepiece.SentencePieceProcessor(model_proto=self.data)
-        except RuntimeError as error:
-            raise TokenizerError(f"{path}: not a SentencePiece model ({error})") from None
+    def __init__(
+        self, path: str | Path, data: bytes | None = None, special: Special = LLAMA2C
+    ) -> None:
+        self.path, self.special = Path(path), special
+        self.data = read(self.path) if data is None else data
+        self._sp = _sentencepiece(self.path, self.data)
         # The library cannot leave out a dummy prefix that the file asks for; the core can, of BPE.
         self._core: _core.SentencePieceModel | None = None
         with contextlib.suppress(TokenizerError):
@@ -198,7 +201,7 @@ class SentencePieceTokenizer:
         """
         text = checked_text(text)
         ids = self._without_prefix(text) if dummy_prefix is False else self._with_prefix(text)
-        return [BOS] * bos + ids + [EOS] * eos
+        return self.special.around(ids, bos, eos)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids; broken characters become U+FFFD."""
@@ -214,6 +217,24 @@ class SentencePieceTokenizer:
 
     def __repr__(self) -> str:
         return f"SentencePieceTokenizer({str(self.path)!r}, vocab_size={self.vocab_size})"
+
+
+def _sentencepiece(path: Path, data: bytes) -> sentencepiece.SentencePieceProcessor:
+    import sentencepiece  # here, since importing it costs more than loading a small model
+
+    wanted, remedy = "a SentencePiece model", "put the tokenizer.model of this model there"
+    # What is certainly none is not shown to the library, which would write to standard error.
+    if not data or _core.what_is(data)[0] not in ("", "a tokenizer"):
+        raise TokenizerError(not_what_was_wanted(path, data, wanted, remedy))
+    try:
+        found = sentencepiece.SentencePieceProcessor(model_proto=data)
+    except RuntimeError:
+        found = None
+    if found is None or found.vocab_size() == 0:
+        why = "it is cut short, or another kind of file"
+        own = ("a tokenizer",)
+        raise TokenizerError(not_what_was_wanted(path, data, wanted, remedy, reason=why, own=own))
+    return found
 
 
 def _piece(sp: sentencepiece.SentencePieceProcessor, i: int) -> tuple[bytes, str]:
@@ -235,16 +256,9 @@ def checked_text(text: object) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise FileMissing(f"{path}: no such file") from None
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror}") from None
-
-
-def open_tokenizer(path: str | Path, vocab_size: int | None = None) -> Tokenizer:
+def open_tokenizer(
+    path: str | Path, vocab_size: int | None = None, special: Special = LLAMA2C
+) -> Tokenizer:
     """Opens a tokenizer of either kind, told apart by its content.
 
     Raises:
@@ -255,15 +269,30 @@ def open_tokenizer(path: str | Path, vocab_size: int | None = None) -> Tokenizer
     tokenizer: Tokenizer
     # A .model begins with the first field of its protobuf message (tag 0x0A), a .bin with the
     # length of its longest piece, whose lowest byte can be 0x0A too: then its entries must fit.
-    data = _read(path)
+    data = read(path)
     if not data.startswith(b"\n") or _is_bin(data, path):
-        tokenizer = BinTokenizer(path)
+        tokenizer = BinTokenizer(path, special=special)
     else:
-        tokenizer = SentencePieceTokenizer(path)
-    if vocab_size is not None and tokenizer.vocab_size != vocab_size:
+        tokenizer = SentencePieceTokenizer(path, special=special)
+    return tokenizer if vocab_size is None else fitting(tokenizer, vocab_size)
+
+
+def fitting(tokenizer: Tokenizer, vocab_size: int, *, rounded_up: bool = False) -> Tokenizer:
+    """The tokenizer, if it has as many pieces as the model's vocabulary.
+
+    Args:
+        rounded_up: whether the vocabulary may have ids without a piece, as other programs leave
+            them at its end.
+
+    Raises:
+        TokenizerError: it has not.
+    """
+    pieces = tokenizer.vocab_size
+    most = max(256, pieces // 64) if rounded_up else 0  # far more is another model's
+    if not 0 <= vocab_size - pieces <= most:
         raise TokenizerError(
-            f"{path}: has {tokenizer.vocab_size} pieces, the model's vocabulary {vocab_size}; "
-            "pass the tokenizer that belongs to this model"
+            f"{tokenizer.path}: has {pieces} pieces, the model's vocabulary {vocab_size}; pass the "
+            "tokenizer that belongs to this model"
         )
     return tokenizer
 
@@ -289,7 +318,9 @@ def _candidates(checkpoint: Path, vocab_size: int) -> Iterator[Path]:
             yield checkpoint.with_name(name)
 
 
-def find_tokenizer(checkpoint: str | Path, vocab_size: int) -> Tokenizer:
+def find_tokenizer(
+    checkpoint: str | Path, vocab_size: int, special: Special = LLAMA2C
+) -> Tokenizer:
     """The first tokenizer beside a checkpoint that has as many pieces as its vocabulary.
 
     Raises:
@@ -301,7 +332,7 @@ def find_tokenizer(checkpoint: str | Path, vocab_size: int) -> Tokenizer:
             looked.append(f"{path.name} (not there)")
             continue
         try:
-            tokenizer = open_tokenizer(path)
+            tokenizer = open_tokenizer(path, special=special)
         except (TokenizerError, FileError) as error:
             looked.append(f"{path.name} ({error})")
             continue

@@ -49,6 +49,8 @@ class Trace(Mapping[str, "NDArray[np.float32]"]):
         found["x"] = found[f"{last}.x_mid"] + found[f"{last}.ffn_out"]  # as the engine adds them
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
+        if name not in self._names:
+            raise KeyError(name)
         layer, _, what = name.rpartition(".")
         if what == "attention":
             return self._attention(layer)

@@ -136,7 +136,7 @@ def test_convert_does_not_overwrite(cli: Cli, tiny_path: Path, tmp_path: Path) -
     for same in (source, link):
         refused = cli("convert", source, same, "--format", "v1", "--force")
         assert refused.code == 2
-        assert "are the same" in one_line(refused)
+        assert "which is never replaced: give another name" in one_line(refused)
     assert source.read_bytes() == tiny_path.read_bytes()
 
 

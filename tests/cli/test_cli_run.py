@@ -18,6 +18,9 @@ from cli_program import Cli, one_line
 from tinyzh.cli import run as command
 from tinyzh.cli.c_numbers import c_float, c_int
 from tinyzh.cli.run_tokenizer import RunTokenizer
+from tinyzh.formats.conversion import convert
+from tinyzh.formats.huggingface_writer import write_folder
+from tinyzh.formats.pieces import Pieces
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "run" / "stories260K.json"
@@ -220,6 +223,52 @@ def test_steps_count_the_prompt(said: Any) -> None:
 
 
 # ---- which tokenizer ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["hf", "gguf", "hf with tokenizer.json alone"])
+def test_folders_and_gguf_tell_it_too(cli: Cli, tiny_path: Path, tmp_path: Path, kind: str) -> None:
+    format, target = kind.partition(" ")[0], tmp_path / "m"
+    pytest.importorskip("google.protobuf", reason="writes SentencePiece's file")
+    if format == "gguf":
+        pytest.importorskip("gguf", reason="reads and writes GGUF")
+    convert(tiny_path, target, format)
+    if "alone" in kind:
+        pytest.importorskip("tokenizers", reason="reads tokenizer.json")
+        (target / "tokenizer.model").unlink()
+    flags = ["-s", "3", "-n", "40", "-i", "从前，  天"]
+    expected = cli("run", tiny_path, *flags)
+    assert expected.code == 0
+    told = cli("run", target, *flags)
+    assert (told.code, told.out) == (0, expected.out)
+    given = cli("run", target, *flags, "-z", tiny_path.with_name("tokenizer.bin"))
+    assert given.out == expected.out
+
+
+def test_a_model_that_begins_otherwise_is_not_for_run(
+    cli: Cli, tiny_path: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("google.protobuf", reason="writes SentencePiece's file")
+    convert(tiny_path, tmp_path / "hf", "hf")
+    path = tmp_path / "hf" / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "bos_token_id": 5}))
+    refused = cli("run", tmp_path / "hf")
+    assert refused.code == 1
+    assert "begin with token 5, and those of run with 1: use tinyzh generate" in one_line(refused)
+
+
+def test_a_vocabulary_that_was_rounded_up(cli: Cli, tiny_path: Path, tmp_path: Path) -> None:
+    """The ids at its end print nothing, also behind BOS, where a space is looked for."""
+    pytest.importorskip("google.protobuf", reason="writes SentencePiece's file")
+    shape = Shape(8, 8, 1, 1, 1, 320, 16, tied=False)
+    tensors = checkpoints.random_tensors(shape)
+    tensors["rms_final"][:] = tensors["wcls"][:] = 0
+    tensors["rms_final"][0], tensors["wcls"][319] = 1, tensors["tok_emb"][1, 0]
+    tensors["tok_emb"][:] = tensors["tok_emb"][1]
+    checkpoints.save(tmp_path / "m.bin", checkpoints.v0(shape, tensors))
+    with tinyzh.Model(tiny_path) as tiny, tinyzh.Model(tmp_path / "m.bin", tokenizer=False) as m:
+        pieces = Pieces.of(tiny.tokenizer)
+        write_folder(tmp_path / "hf", m.config, m.weights, pieces)
+    assert cli("run", tmp_path / "hf", "-t", "0").out == "\n"
 
 
 def test_the_tokenizer_beside_goes_before_the_one_here(

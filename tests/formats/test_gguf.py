@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tinyzh import CheckpointError, MissingPackage, Model, TinyzhError, TokenizerError
 from tinyzh.formats.conversion import convert
-from tinyzh.formats.gguf import LAYER_NAMES, NAMES
+from tinyzh.formats.gguf import NAMES
 from zoo import get
 
 gguf = pytest.importorskip("gguf", reason="reads and writes GGUF; pip install 'tinyzh[gguf]'")
@@ -88,9 +88,7 @@ def test_every_type_is_what_the_package_makes_of_it(
     assert any(tensor.tensor_type.name == kind for tensor in tensors.values())
     with Model(path) as model:
         for name, array in model.weights.items():
-            layer, _, ours = name.removeprefix("layers.").rpartition(".")
-            theirs = f"blk.{layer}.{LAYER_NAMES[ours]}" if layer else NAMES[ours]
-            tensor = tensors[f"{theirs}.weight"]
+            tensor = tensors[NAMES.of(name)]
             expected = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
             assert (array == expected.reshape(array.shape)).all(), name
 
@@ -121,11 +119,29 @@ def test_other_ends_and_other_rules_for_spaces(original: Path, tmp_path: Path) -
     }
     path = rewrite(original, tmp_path / "m.gguf", change=change)
     with Model(original) as before, Model(path) as after:
-        assert after._ends == (1, 265)
+        assert after.special.ends == (1, 265)
         assert after.config.rope_theta == 5e5
         assert before.tokenizer.adds_dummy_prefix
         assert not after.tokenizer.adds_dummy_prefix
         assert after.tokenizer.encode("从前")[1:] == before.tokenizer.encode("从前")[2:]
+
+
+def test_more_ends_and_where_a_text_begins(original: Path, tmp_path: Path) -> None:
+    with Model(original) as model:
+        ids = model.tokenizer.encode("从前", bos=False)
+    changes = {
+        "tokenizer.ggml.bos_token_id": 5,
+        "tokenizer.ggml.eot_token_id": 266,
+        "tokenizer.ggml.eom_token_id": 267,
+    }
+    with Model(rewrite(original, tmp_path / "m.gguf", change=changes)) as model:
+        assert model.special == tinyzh.Special.of(5, 2, 266, 267)
+        assert model.tokenizer.encode("从前") == [5, *ids]
+        assert model.generate("从", logit_bias={267: 100}).read() == ""
+    silent = {"tokenizer.ggml.add_bos_token": False}
+    with Model(rewrite(original, tmp_path / "m.gguf", change=silent)) as model:
+        assert model.tokenizer.encode("从前") == ids
+        assert model.tokenizer.encode("") == [1]
 
 
 # ---- refusing ------------------------------------------------------------------------------------
@@ -136,7 +152,19 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "experts": ({"change": {"llama.expert_count": 8}}, "a mixture of 8 experts"),
     "scaled": (
         {"change": {"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 4.0}},
-        "positions scaled by the rule 'yarn'",
+        "positions scaled by the rule 'yarn' and the factor 4",
+    ),
+    "scaled without a factor": (
+        {"change": {"llama.rope.scaling.type": "longrope"}},
+        "positions scaled by the rule 'longrope'",
+    ),
+    "scaled without a rule": (
+        {"change": {"llama.rope.scaling.factor": 2.0}},
+        "positions scaled by the rule 'none' and the factor 2",
+    ),
+    "scaled as in old files": (
+        {"change": {"llama.rope.scale_linear": 4.0}},
+        "positions scaled by the rule 'none' and the factor 4",
     ),
     "vocabulary": ({"leave_out": ("token_embd.weight",)}, "holds no token_embd.weight, so no"),
     "missing": ({"leave_out": ("blk.0.ffn_up.weight",)}, r"holds no blk\.0\.ffn_up\.weight"),
@@ -148,13 +176,19 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"more": {"rope_freqs.weight": np.ones(8, np.float32)}},
         r"holds rope_freqs\.weight",
     ),
-    "heads": ({"change": {"llama.attention.head_count": 7}}, "7 heads share an embedding_length"),
+    "heads": ({"change": {"llama.attention.head_count": 7}}, "7 heads share a width of 96"),
     "head size": ({"change": {"llama.attention.key_length": 64}}, "key_length is 64"),
     "part of a head": ({"change": {"llama.rope.dimension_count": 8}}, "dimension_count is 8"),
     "layers": ({"change": {"llama.block_count": 2}}, r"holds no blk\.1\.attn_norm\.weight"),
     "no layers": ({"leave_out": ("llama.block_count",)}, "llama.block_count is None"),
     "hidden": ({"change": {"llama.feed_forward_length": 99}}, r"\(2268, 96\), .* \(99, 96\)"),
     "context": ({"change": {"llama.context_length": 2**30}}, "seq_len is 1073741824"),
+    "bos": (
+        {"change": {"tokenizer.ggml.bos_token_id": 600}},
+        r"tokenizer\.ggml\.bos_token_id is 600: expected a token id from 0 to 289",
+    ),
+    "end": ({"change": {"tokenizer.ggml.eot_token_id": "2"}}, "eot_token_id is '2': expected a"),
+    "default": ({"change": {"general.sampling.top_p": 7.0}}, "top_p is 7"),
     "text": ({"change": {"llama.block_count": "1"}}, "llama.block_count is '1'"),
 }
 
@@ -167,6 +201,28 @@ def test_a_model_that_cannot_be_computed_is_named(
     with pytest.raises(CheckpointError, match=words) as raised:
         Model(path)
     assert "m.gguf" in str(raised.value)
+
+
+def test_a_scale_of_one_changes_nothing(original: Path, tmp_path: Path) -> None:
+    change = {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 1.0}
+    Model(rewrite(original, tmp_path / "m.gguf", change=change)).close()
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\1\0\0\0" + bytes(100), "version 1; 2 and 3 can be read: convert the original"),
+        (b"\x63\0\0\0" + bytes(100), "version 99; 2 and 3 can be read: pip install -U gguf"),
+        (b"\0\0\0\3" + bytes(100), "for big-endian machines"),
+        (b"", r"damaged or incomplete .*: download it again"),
+        (b"\3\0\0\0", r"damaged or incomplete .*: download it again"),
+    ],
+)
+def test_versions_that_are_not_read(tmp_path: Path, data: bytes, words: str) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"GGUF" + data)
+    with pytest.raises(CheckpointError, match=words) as raised:
+        Model(tmp_path / "m.gguf")
+    assert "\n" not in str(raised.value)
 
 
 def test_a_tokenizer_of_another_kind(original: Path, tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 import tinyzh
+from mistakes import KINDS, POINTER
 from places import ROOT
-from tinyzh import CheckpointError, FileMissing, Model, TokenizerError
+from tinyzh import CheckpointError, FileError, FileMissing, Model, TokenizerError
 from tinyzh.formats.conversion import convert
 from tinyzh.formats.huggingface import half_split, interleaved
 from zoo import get
 
-pytest.importorskip("safetensors", reason="writes the folders; pip install 'tinyzh[hub]'")
+pytest.importorskip("safetensors", reason="changes the folders; pip install 'tinyzh[hub]'")
+pytest.importorskip("google.protobuf", reason="writes the folders; pip install 'tinyzh[hub]'")
 
 DATA = ROOT / "tests" / "data"
 
@@ -183,7 +187,7 @@ def test_its_generation_config_becomes_the_defaults(folder: Path) -> None:
         assert len(story.token_ids) <= 3
         same = model.generate("从前", seed=1, temperature=0.5, top_k=7, max_new_tokens=3)
         assert same.read() == story.text
-        assert model._ends == (1, 2, 300)
+        assert model.special.ends == (1, 2, 300)
         told = [story.text for story in model.generate_many(["从前"], seed=1)]
         assert told == [story.text]
         # Parameters of one's own are not mixed with them.
@@ -196,7 +200,47 @@ def test_its_generation_config_becomes_the_defaults(folder: Path) -> None:
     path.unlink()
     with Model(folder) as model:
         assert model.defaults == tinyzh.SamplingParams()
-        assert model._ends == (1, 2)
+        assert model.special.ends == (1, 2)
+
+
+def test_where_a_text_begins(folder: Path) -> None:
+    with Model(folder) as model:
+        ids = model.tokenizer.encode("从前", bos=False)
+    change(folder / "generation_config.json", bos_token_id=5)
+    with Model(folder) as model:
+        assert model.special == tinyzh.Special.of(5, 1, 2)
+        assert model.tokenizer.encode("从前") == [5, *ids]
+    change(folder / "generation_config.json", bos_token_id=None, eos_token_id=None)
+    change(folder / "config.json", bos_token_id=6, eos_token_id=7)
+    with Model(folder) as model:  # where the one says nothing, the other does
+        assert model.special == tinyzh.Special.of(6, 7)
+    change(folder / "tokenizer_config.json", add_bos_token=False)
+    for _ in range(2):
+        with Model(folder) as model:
+            assert model.tokenizer.encode("从前") == ids
+            assert model.tokenizer.encode("") == [6]
+        pytest.importorskip("tokenizers", reason="reads tokenizer.json")
+        (folder / "tokenizer.model").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("eos_token_id", -1),
+        ("eos_token_id", ["</s>"]),
+        ("eos_token_id", 10**12),
+        ("bos_token_id", -1),
+        ("bos_token_id", 600),
+        ("bos_token_id", True),
+    ],
+)
+def test_special_tokens_that_are_none(folder: Path, file: str, name: str, value: Any) -> None:
+    if file == "config.json":
+        change(folder / "generation_config.json", **{name: None})
+    change(folder / file, **{name: value})
+    with pytest.raises(CheckpointError, match=f"/{file}: {name} is .*: expected a token id from"):
+        Model(folder)
 
 
 def test_a_vocabulary_that_was_rounded_up(folder: Path) -> None:
@@ -224,7 +268,8 @@ def test_pickles_are_left_to_pytorch(folder: Path, monkeypatch: pytest.MonkeyPat
     (folder / "pytorch_model.bin").write_bytes(b"PK\3\4 no archive")
     with monkeypatch.context() as patch:
         patch.setitem(__import__("sys").modules, "torch", None)
-        with pytest.raises(ImportError, match=r"a pickle, which only PyTorch is let to read"):
+        words = r"a pickle, which only PyTorch is let to read: .*: pip install torch$"
+        with pytest.raises(ImportError, match=words):
             Model(folder)
     torch = pytest.importorskip("torch", reason="reads pickles")
     with pytest.raises(CheckpointError, match="PyTorch refuses it as a file of tensors"):
@@ -242,6 +287,23 @@ def test_pickles_are_left_to_pytorch(folder: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(CheckpointError, match="PyTorch refuses it"):
         Model(folder)
     assert not (folder / "evil").exists()
+
+
+def test_a_vocabulary_is_rounded_up_by_a_little_only(folder: Path) -> None:
+    """A tokenizer of far fewer pieces is that of another model."""
+    from safetensors.numpy import save_file
+
+    tensors = read_tensors(folder / "model.safetensors")
+    embedding = tensors["model.embed_tokens.weight"]
+    for more, fits in ((256, True), (257, False)):
+        tensors["model.embed_tokens.weight"] = np.concatenate([embedding, embedding[:more]])
+        save_file(tensors, folder / "model.safetensors")
+        change(folder / "config.json", vocab_size=290 + more)
+        if fits:
+            Model(folder).close()
+        else:
+            with pytest.raises(TokenizerError, match=r"has 290 pieces, the .* vocabulary 547; "):
+                Model(folder)
 
 
 def test_a_tokenizer_of_another_size(folder: Path) -> None:
@@ -264,12 +326,32 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
         {"architectures": ["LlamaForSequenceClassification"]},
         "LlamaForSequenceClassification",
     ),
+    "two classes": (
+        {"architectures": ["LlamaForCausalLM", "LlamaModel"]},
+        "architecture 'LlamaModel'; this engine",
+    ),
+    "class is text": (
+        {"architectures": "LlamaForCausalLM"},
+        "architectures is 'LlamaForCausalLM': expected a list of names",
+    ),
+    "class is a number": ({"architectures": 3}, "architectures is 3: expected a list of names"),
+    "huge eps": ({"rms_norm_eps": 10**400}, "rms_norm_eps is huge: expected a number"),
+    "huge theta": ({"rope_theta": 10**400}, "rope_theta is huge: expected a number"),
+    "huge theta inside": (
+        {"rope_parameters": {"rope_theta": 10**400}},
+        "rope_theta is huge: expected a number",
+    ),
     "scaled": (
         {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
         "rope_scaling is of the type 'llama3'",
     ),
     "old scaling": ({"rope_scaling": {"type": "linear"}}, "'linear'"),
     "new scaling": ({"rope_parameters": {"rope_type": "yarn"}}, "rope_parameters .* 'yarn'"),
+    "a part of a head": ({"partial_rotary_factor": 0.5}, "rotating a part of each head"),
+    "a part of a head, newer": (
+        {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}},
+        "partial_rotary_factor is 0.5: rotating a part of each head",
+    ),
     "scaling is text": ({"rope_scaling": "yarn"}, "expected an object"),
     "bias": ({"attention_bias": True}, "attention_bias is True: biases in the attention"),
     "mlp bias": ({"mlp_bias": True}, "mlp_bias is True"),
@@ -277,7 +359,7 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "mlx": ({"quantization": {"group_size": 64}}, "another program quantised"),
     "gptq": ({"quantization_config": {"quant_method": "gptq"}}, "another program quantised"),
     "head size": ({"head_dim": 16}, "head_dim is 16, and this engine needs"),
-    "odd heads": ({"num_attention_heads": 5, "head_dim": None}, "hidden_size is 48"),
+    "odd heads": ({"num_attention_heads": 5, "head_dim": None}, "5 heads share a width of 48"),
     "no layers": ({"num_hidden_layers": None}, "num_hidden_layers is None: expected a positive"),
     "negative": ({"hidden_size": -48}, "hidden_size is -48"),
     "text": ({"hidden_size": "48"}, "hidden_size is '48'"),
@@ -327,6 +409,25 @@ def text(name: str, content: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).write_text(content, encoding="utf-8") and None
 
 
+def weights_named(*names: str) -> Callable[[Path], None]:
+    """The weights under other names."""
+
+    def change_it(folder: Path) -> None:
+        for name in names:
+            shutil.copy(folder / "model.safetensors", folder / name)
+        (folder / "model.safetensors").unlink()
+
+    return change_it
+
+
+def without(*names: str) -> Callable[[Path], None]:
+    def change_it(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return change_it
+
+
 FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
     "empty": (empty, "a folder without config.json"),
     "adapter": (holds("adapter_config.json"), "a PEFT adapter, .*merge_and_unload"),
@@ -340,11 +441,28 @@ FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "files": (holds("a.bin", "b.gguf", "tokenizer.bin"), r"give one of its files: a\.bin, b\.gguf"),
     "no weights": (without_weights(), "download the whole folder again"),
+    "no config": (
+        without("config.json"),
+        r"holds model\.safetensors and no config\.json, .*: download that too",
+    ),
+    "other name": (
+        weights_named("model.fp16.safetensors"),
+        r"it holds model\.fp16\.safetensors: rename it to model\.safetensors",
+    ),
+    "no index": (
+        weights_named("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"),
+        r"model-00001-of-00002\.safetensors, a part .* model\.safetensors\.index\.json too",
+    ),
     "flax": (without_weights("flax_model.msgpack"), "it holds flax_model.msgpack, Flax weights"),
     "gguf": (without_weights("x.gguf"), r"it holds x\.gguf"),
-    "not json": (text("config.json", "<html>"), r"config\.json: not JSON"),
+    "not json": (text("config.json", "{]}"), r"config\.json: not JSON \(.*\); download it again"),
+    "page": (text("config.json", "<html>"), r"config\.json: not JSON but an HTML .*download the"),
     "a list": (text("config.json", "[]"), r"config\.json: holds no object"),
     "deep": (text("config.json", "[" * 100_000), r"config\.json: not JSON"),
+    "huge defaults": (
+        text("generation_config.json", f'{{"temperature": {10**400}}}'),
+        r"generation_config\.json: temperature is 1000",
+    ),
     "defaults": (
         text("generation_config.json", '{"top_p": 7}'),
         r"generation_config\.json: top_p is 7",
@@ -365,6 +483,58 @@ def test_every_other_folder_is_told_what_it_is(
         Model(folder)
     assert str(folder) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(("data", "words"), KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize(
+    "name",
+    ["config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json"],
+)
+def test_every_file_of_a_folder_is_called_what_it_is(
+    folder: Path, name: str, data: bytes, words: str
+) -> None:
+    if name.endswith("index.json"):
+        (folder / "model.safetensors").unlink()
+    (folder / name).write_bytes(data)
+    with pytest.raises(CheckpointError, match=words) as raised:
+        Model(folder)
+    assert str(raised.value).startswith(f"{folder / name}: not ")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("data", [b"", POINTER, KINDS["page"][0], b"{}"])
+def test_a_pickle_that_is_none_needs_no_pytorch(folder: Path, data: bytes) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"not PyTorch's weights but (a|an|empty) "):
+        Model(folder)
+
+
+@pytest.mark.parametrize(("data", "words"), KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("name", ["tokenizer.model", "tokenizer.json"])
+def test_a_folders_tokenizer_is_called_what_it_is(
+    folder: Path, name: str, data: bytes, words: str
+) -> None:
+    if name == "tokenizer.json":
+        pytest.importorskip("tokenizers", reason="reads tokenizer.json")
+    for other in ("tokenizer.model", "tokenizer.json"):
+        (folder / other).unlink()
+    (folder / name).write_bytes(data)
+    with pytest.raises(TokenizerError, match=words) as raised:
+        Model(folder)
+    assert name in str(raised.value)
+    Model(folder, tokenizer=False).close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such files")
+@pytest.mark.parametrize(
+    "name", ["config.json", "generation_config.json", "model.safetensors", "tokenizer.model"]
+)
+def test_pipes_in_a_folder(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(FileError, match=f"{name}: is a pipe"):
+        Model(folder)
 
 
 def test_weights_without_their_folder(folder: Path, tmp_path: Path) -> None:

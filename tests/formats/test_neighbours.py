@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
+import json
 import os
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import checkpoints
 import numpy as np
 import pytest
 import tinyzh
+from tinyzh import Special
 from tinyzh.formats.conversion import convert
-from zoo import NAMES, Kept, get, prompts
+from tinyzh.formats.huggingface_writer import write_folder
+from tinyzh.formats.pieces import Pieces
+from zoo import NAMES, SHAPES, Kept, get, prompts
 
 TOLERANCE = 5e-5  # of the largest logit
-STORIES = ["built-in", "stories260K"]
-STARTS = {"built-in": "从前", "stories260K": "Once upon a time"}
+LENGTH = 200  # tokens of a story, or as many as the context has room for
+#: Whose stories are text; the others babble in bytes of no character, or say <unk>.
+TRAINED = ("built-in", "stories260K")
+
+
+def told_by(model: tinyzh.Model, start: str) -> tinyzh.Generation:
+    """A greedy story that is as long as there is room."""
+    length = min(LENGTH, model.config.seq_len - len(model.tokenizer.encode(start)))
+    story = model.generate(start, temperature=0, max_new_tokens=length, min_new_tokens=length)
+    story.read()
+    assert len(story.token_ids) == length
+    assert length > 100
+    return story
+
+
+def start_of(name: str) -> str:
+    """How a story of one of NAMES begins."""
+    return "Once upon a time" if name == "stories260K" else "从前"
 
 
 @pytest.fixture(params=NAMES)
@@ -58,7 +80,6 @@ def test_transformers_has_the_same_logits(kept: Kept, ours: tinyzh.Model, tmp_pa
             assert read_again.logits(ids).tobytes() == expected.tobytes()
 
 
-@pytest.mark.parametrize("kept", STORIES, indirect=True)
 def test_transformers_tells_the_same_story(
     kept: Kept, ours: tinyzh.Model, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -67,129 +88,27 @@ def test_transformers_tells_the_same_story(
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "hf")
-    start = STARTS[request.node.callspec.params["kept"]]
+    name = request.node.callspec.params["kept"]
+    start = start_of(name)
     inputs = tokenizer(start, return_tensors="pt")
     assert inputs["input_ids"][0].tolist() == ours.tokenizer.encode(start)
+    story = told_by(ours, start)
+    length = len(story.token_ids)
     with torch.no_grad():
         told = theirs.generate(
-            **inputs, do_sample=False, max_new_tokens=200, min_new_tokens=200, top_p=None,
+            **inputs, do_sample=False, max_new_tokens=length, min_new_tokens=length, top_p=None,
             temperature=None,
         )[0]  # fmt: skip
-    story = ours.generate(start, temperature=0, max_new_tokens=200, min_new_tokens=200)
-    text = story.read()
     assert told.tolist()[inputs["input_ids"].shape[1] :] == story.token_ids
-    assert len(story.token_ids) == 200
-    whole = tokenizer.decode(told, skip_special_tokens=True)
-    assert whole == start + text
-
-
-# ---- llama.cpp ---------------------------------------------------------------------------------
-
-
-def llama_cpp_model(kept: Kept, path: Path, dtype: str = "float32") -> Any:
-    """llama-cpp-python's, with keys and values in F32; it is built from source, so seldom here."""
-    llama_cpp = pytest.importorskip("llama_cpp", reason="compares with llama-cpp-python")
-    convert(kept.path, path, "gguf", tokenizer=kept.tokenizer, dtype=dtype)
-    return llama_cpp.Llama(
-        str(path), n_ctx=0, logits_all=True, type_k=0, type_v=0, n_threads=1, verbose=False
-    )
-
-
-def test_llama_cpp_has_the_same_logits(kept: Kept, ours: tinyzh.Model, tmp_path: Path) -> None:
-    theirs = llama_cpp_model(kept, tmp_path / "model.gguf")
-    with tinyzh.Model(tmp_path / "model.gguf") as read_again:
-        for ids in prompts(ours.config.vocab_size, ours.config.seq_len):
-            theirs.reset()
-            theirs.eval(ids)
-            expected = ours.logits(ids)
-            assert_close(theirs.scores[: len(ids)], expected)
-            assert read_again.logits(ids).tobytes() == expected.tobytes()
-
-
-@pytest.mark.parametrize("kept", STORIES, indirect=True)
-def test_llama_cpp_tells_the_same_story(
-    kept: Kept, ours: tinyzh.Model, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    theirs = llama_cpp_model(kept, tmp_path / "model.gguf")
-    start = STARTS[request.node.callspec.params["kept"]]
-    ids = theirs.tokenize(start.encode())
-    assert ids == ours.tokenizer.encode(start)
-    import llama_cpp
-
-    def without_end(_: Any, logits: np.ndarray) -> np.ndarray:
-        logits[[1, 2]] = -np.inf
-        return logits
-
-    processors = llama_cpp.LogitsProcessorList([without_end])
-    tokens = theirs.generate(ids, temp=0.0, repeat_penalty=1.0, logits_processor=processors)
-    told = list(itertools.islice(tokens, 200))
-    story = ours.generate(start, temperature=0, max_new_tokens=200, min_new_tokens=200)
-    text = story.read()
-    assert len(told) == 200
-    assert told == story.token_ids
-    whole = theirs.detokenize(ids + story.token_ids).decode("utf-8", "replace")
-    assert whole.removeprefix(" ") == start + text
-
-
-@pytest.mark.parametrize("dtype", ["float16", "int8"])
-def test_llama_cpp_reads_rounded_weights(kept: Kept, tmp_path: Path, dtype: str) -> None:
-    """What both read from one file; llama.cpp rounds activations too, to other groups."""
-    theirs = llama_cpp_model(kept, tmp_path / "model.gguf", dtype)
-    with tinyzh.Model(tmp_path / "model.gguf") as read_again:
-        for ids in prompts(read_again.config.vocab_size, read_again.config.seq_len, 5):
-            theirs.reset()
-            theirs.eval(ids)
-            expected = read_again.logits(ids)
-            error = np.abs(theirs.scores[: len(ids)] - expected).max() / np.abs(expected).max()
-            assert error < 0.1
-
-
-# Not those whose stories are bytes of no character: the server keeps such tokens back.
-@pytest.mark.parametrize(
-    "kept", ["grouped queries", "hidden 2268", "built-in", "stories260K"], indirect=True
-)
-def test_llama_cpp_of_a_wheel(kept: Kept, ours: tinyzh.Model, tmp_path: Path) -> None:
-    """The same engine from xllamacpp, which needs no compiler: a greedy story, and the
-    log-probabilities of all tokens at each of its positions."""
-    library = pytest.importorskip("xllamacpp", reason="compares with llama.cpp's server")
-    convert(kept.path, tmp_path / "model.gguf", "gguf", tokenizer=kept.tokenizer)
-    options = library.CommonParams()
-    options.model.path = str(tmp_path / "model.gguf")
-    options.n_ctx, options.n_parallel, options.n_gpu_layers = ours.config.seq_len, 1, 0
-    options.cache_type_k = options.cache_type_v = library.ggml_type.GGML_TYPE_F32
-    options.flash_attn_type = library.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    options.cpuparams.n_threads = options.cpuparams_batch.n_threads = 1
-    options.warmup, options.verbosity = False, -1
-    start = [1, 300, 301] if ours.config.vocab_size > 400 else [1, 262, 263]
-    story = ours.generate(start, temperature=0, max_new_tokens=200)
-    story.read()
-    logits = ours.logits([*start, *story.token_ids][: ours.config.seq_len])[len(start) - 1 :]
-    expected = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
-
-    asked = {
-        "prompt": start,
-        "n_predict": len(story.token_ids),
-        "temperature": 0.0,
-        "n_probs": ours.config.vocab_size,
-        "cache_prompt": False,
-    }
-    told = library.Server(options).handle_completions(asked)
-    positions = told["choices"][0]["logprobs"]["content"]
-    assert [position["id"] for position in positions] == story.token_ids
-    assert len(story.token_ids) >= 100
-    largest = np.abs(logits).max()
-    for position, ours_here in zip(positions, expected, strict=False):
-        found = {one["id"]: one["logprob"] for one in position["top_logprobs"]}
-        assert len(found) > 100
-        likely = {i: value for i, value in found.items() if value > -80}  # below, exp gives 0
-        difference = max(abs(value - ours_here[i]) for i, value in likely.items())
-        assert difference < 2 * TOLERANCE * largest
+    if name in TRAINED:
+        assert tokenizer.decode(told, skip_special_tokens=True) == start + story.text
 
 
 TEXTS = ["从前，有一只小兔子。", "小兔子 说：“你好！”", "天地abc 🐰 龘", " 两个  空格 "]
+CUT = ["grouped queries", "built-in"]  # with a tokenizer.bin, with a tokenizer.model
 
 
-@pytest.mark.parametrize("kept", ["grouped queries", "built-in"], indirect=True)
+@pytest.mark.parametrize("kept", CUT, indirect=True)
 def test_all_cut_texts_alike(kept: Kept, ours: tinyzh.Model, tmp_path: Path) -> None:
     tokenizers = pytest.importorskip("tokenizers", reason="reads tokenizer.json")
     convert(kept.path, tmp_path / "hf", "hf", tokenizer=kept.tokenizer)
@@ -201,11 +120,157 @@ def test_all_cut_texts_alike(kept: Kept, ours: tinyzh.Model, tmp_path: Path) -> 
             assert fast.encode(text).ids == expected
 
 
-@pytest.mark.parametrize("kept", ["grouped queries", "built-in"], indirect=True)
-def test_llama_cpp_cuts_texts_alike(kept: Kept, ours: tinyzh.Model, tmp_path: Path) -> None:
-    theirs = llama_cpp_model(kept, tmp_path / "model.gguf")
+# ---- llama.cpp ---------------------------------------------------------------------------------
+
+
+class LlamaCpp:
+    """llama.cpp's server in this process, out of the wheel xllamacpp, which needs no compiler."""
+
+    def __init__(self, path: Path, context: int) -> None:
+        library = pytest.importorskip("xllamacpp", reason="compares with llama.cpp's server")
+        options = library.CommonParams()
+        options.model.path = str(path)
+        options.n_ctx, options.n_parallel, options.n_gpu_layers = context, 1, 0
+        options.cache_type_k = options.cache_type_v = library.ggml_type.GGML_TYPE_F32
+        options.flash_attn_type = library.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        options.cpuparams.n_threads = options.cpuparams_batch.n_threads = 1
+        options.warmup, options.verbosity = False, -1
+        self._server = library.Server(options)
+
+    def ask(self, what: str, **asked: Any) -> dict[str, Any]:
+        """What ``/completion`` or ``/tokenize`` answers."""
+        request = urllib.request.Request(
+            f"{self._server.listening_address}/{what}",
+            json.dumps(asked).encode(),
+            {"Content-Type": "application/json"},
+        )
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with direct.open(request, timeout=120) as answer:
+            return dict(json.load(answer))
+
+    def tokenize(self, text: str) -> list[int]:
+        return list(self.ask("tokenize", content=text, add_special=True)["tokens"])
+
+    def logprobs(self, ids: list[int], vocab_size: int) -> dict[int, float]:
+        """Log-probabilities of the next token, by id.
+
+        The one that it draws is made a character, since the server keeps half ones back.
+        """
+        answer = self.ask(
+            "completion", prompt=ids, n_predict=1, n_probs=vocab_size, cache_prompt=False,
+            temperature=0.0, logit_bias=[[vocab_size - 1, 1000.0]],
+        )  # fmt: skip
+        (position,) = answer["completion_probabilities"]
+        found = {one["id"]: one["logprob"] for one in position["top_logprobs"]}
+        return {i: value for i, value in found.items() if value > -80}  # below, exp gives 0
+
+    def story(self, start: str, length: int) -> dict[str, Any]:
+        """A greedy one that never ends by itself."""
+        return self.ask(
+            "completion", prompt=start, n_predict=length, temperature=0.0, return_tokens=True,
+            ignore_eos=True, logit_bias=[[1, False], [2, False]], cache_prompt=False,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def llama_cpp(tmp_path: Path) -> Callable[..., LlamaCpp]:
+    """``llama_cpp(kept, dtype)``: a model that tinyzh has written for it."""
+
+    def opened(kept: Kept, dtype: str = "float32") -> LlamaCpp:
+        pytest.importorskip("xllamacpp", reason="compares with llama.cpp's server")
+        path = tmp_path / "model.gguf"
+        convert(kept.path, path, "gguf", tokenizer=kept.tokenizer, dtype=dtype)
+        with tinyzh.Model(path, tokenizer=False) as model:
+            return LlamaCpp(path, model.config.seq_len)
+
+    return opened
+
+
+def difference(theirs: dict[int, float], logits: np.ndarray) -> float:
+    """Of the log-probabilities of one position, over the largest logit."""
+    ours = logits - np.logaddexp.reduce(logits)
+    assert len(theirs) > 20
+    return max(abs(value - ours[i]) for i, value in theirs.items()) / float(np.abs(logits).max())
+
+
+def test_llama_cpp_has_the_same_probabilities(
+    kept: Kept, ours: tinyzh.Model, llama_cpp: Callable[..., LlamaCpp], tmp_path: Path
+) -> None:
+    """Behind each of the prompts; a logarithm of a probability is a logit and the sum of all."""
+    theirs = llama_cpp(kept)
+    size = ours.config.vocab_size
+    with tinyzh.Model(tmp_path / "model.gguf") as read_again:
+        for ids in prompts(size, ours.config.seq_len - 1):  # it wants room behind a prompt
+            expected = ours.logits(ids)
+            assert read_again.logits(ids).tobytes() == expected.tobytes()
+            assert difference(theirs.logprobs(ids, size), expected[-1]) < 2 * TOLERANCE
+
+
+def test_llama_cpp_tells_the_same_story(
+    kept: Kept,
+    ours: tinyzh.Model,
+    llama_cpp: Callable[..., LlamaCpp],
+    request: pytest.FixtureRequest,
+) -> None:
+    """From a text, which each of both cuts itself."""
+    name = request.node.callspec.params["kept"]
+    start = start_of(name)
+    story = told_by(ours, start)
+    told = llama_cpp(kept).story(start, len(story.token_ids))
+    assert told["tokens"] == story.token_ids
+    if name in TRAINED:
+        assert told["content"] == story.text
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_llama_cpp_reads_rounded_weights(
+    kept: Kept, llama_cpp: Callable[..., LlamaCpp], tmp_path: Path, dtype: str
+) -> None:
+    """What both read from one file; llama.cpp rounds activations too, to other groups."""
+    theirs = llama_cpp(kept, dtype)
+    with tinyzh.Model(tmp_path / "model.gguf") as read_again:
+        size = read_again.config.vocab_size
+        for ids in prompts(size, read_again.config.seq_len - 1, 5):
+            assert difference(theirs.logprobs(ids, size), read_again.logits(ids)[-1]) < 0.1
+
+
+@pytest.mark.parametrize("kept", CUT, indirect=True)
+def test_llama_cpp_cuts_texts_alike(
+    kept: Kept, ours: tinyzh.Model, llama_cpp: Callable[..., LlamaCpp], tmp_path: Path
+) -> None:
+    theirs = llama_cpp(kept)
     with tinyzh.Model(tmp_path / "model.gguf") as file:
         for text in TEXTS:
             expected = ours.tokenizer.encode(text)
             assert file.tokenizer.encode(text) == expected
-            assert theirs.tokenize(text.encode()) == expected
+            assert theirs.tokenize(text) == expected
+
+
+SPECIALS = [Special.of(5, 6, 7), Special.of(1, 2, add_bos=False)]
+
+
+@pytest.mark.parametrize("special", SPECIALS, ids=["another", "none"])
+def test_all_begin_texts_alike(tmp_path: Path, special: Special) -> None:
+    """In a vocabulary that was rounded up, moreover."""
+    for module in ("gguf", "google.protobuf", "xllamacpp", "transformers"):
+        pytest.importorskip(module, reason="writes files, and compares with other programs")
+    kept = get("grouped queries", tmp_path)
+    shape = dataclasses.replace(SHAPES["grouped queries"], vocab_size=320)
+    checkpoints.save(tmp_path / "r.bin", checkpoints.v0(shape, checkpoints.random_tensors(shape)))
+    pieces = Pieces.of(tinyzh.BinTokenizer(kept.tokenizer))
+    with tinyzh.Model(tmp_path / "r.bin", tokenizer=False) as model:
+        config, weights = model.config, model.weights
+        write_folder(tmp_path / "hf", config, weights, pieces, special=special)
+    convert(tmp_path / "hf", tmp_path / "m.gguf", "gguf")
+    with tinyzh.Model(tmp_path / "hf") as folder, tinyzh.Model(tmp_path / "m.gguf") as file:
+        expected = folder.tokenizer.encode("从前abc")
+        assert (expected[0] == 5) is special.add_bos
+        assert file.tokenizer.encode("从前abc") == expected
+        theirs = LlamaCpp(tmp_path / "m.gguf", 256)
+        assert theirs.tokenize("从前abc") == expected
+        assert difference(theirs.logprobs(expected, 320), file.logits(expected)[-1]) < TOLERANCE
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        import transformers
+
+        fast = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
+        assert fast("从前abc")["input_ids"] == expected

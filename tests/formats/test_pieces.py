@@ -10,9 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import REAL_MODELS, ROOT
-from tinyzh import BinTokenizer, InvalidArgument, MissingPackage, SentencePieceTokenizer
-
-from tinyzh import Tokenizer, TokenizerError  # isort: skip
+from tinyzh import (
+    BinTokenizer,
+    InvalidArgument,
+    MissingPackage,
+    SentencePieceTokenizer,
+    Special,
+    Tokenizer,
+    TokenizerError,
+)
 from tinyzh.formats.pieces import Pieces
 from tinyzh.formats.tokenizer_json import JsonTokenizer
 
@@ -69,7 +75,7 @@ def test_to_tokenizer_json(name: str, tmp_path: Path) -> None:
     original = SentencePieceTokenizer(DATA / f"{name}.model")
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps(Pieces.of(original).json()), encoding="utf-8")
-    fast = JsonTokenizer(path, 1)
+    fast = JsonTokenizer(path, Special())
     assert fast.vocab_size == original.vocab_size
     assert fast.adds_dummy_prefix == original.adds_dummy_prefix
     assert [k for _, k in fast.vocabulary.pieces()] == [k for _, k in original.vocabulary.pieces()]
@@ -128,7 +134,7 @@ def test_byte_level_pieces_are_bytes(tmp_path: Path) -> None:
     path = by_bytes(tmp_path)
     import tokenizers
 
-    ours, theirs = JsonTokenizer(path, 0), tokenizers.Tokenizer.from_file(str(path))
+    ours, theirs = JsonTokenizer(path, Special(bos=0)), tokenizers.Tokenizer.from_file(str(path))
     for text in TEXTS:
         ids = ours.encode(text, bos=False)
         assert ids == theirs.encode(text).ids
@@ -157,7 +163,7 @@ def test_other_kinds_are_named(tmp_path: Path) -> None:
 
 
 def test_arguments_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fast = JsonTokenizer(by_bytes(tmp_path), 0)
+    fast = JsonTokenizer(by_bytes(tmp_path))
     with pytest.raises(InvalidArgument, match="token is 300: expected an id from 0 to 299"):
         fast.decode([300])
     with pytest.raises(InvalidArgument, match="text is 7"):
@@ -189,7 +195,7 @@ def test_merges_come_by_their_scores_whatever_the_ids(tmp_path: Path) -> None:
     path.write_text(json.dumps(pieces.json()), encoding="utf-8")
     expected = pieces.opened(tmp_path / "x.model").encode("abcabb")
     assert expected == [1, 9, 7, 5]
-    fast = JsonTokenizer(path, 1)
+    fast = JsonTokenizer(path, Special())
     assert fast.encode("abcabb") == expected
     assert not fast.adds_dummy_prefix
     assert Pieces.of(fast).opened(tmp_path / "y.model").encode("abcabb") == expected

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tinyzh import CheckpointError
-from tinyzh.formats.safetensors import SafetensorsFile
+from tinyzh.formats.safetensors import open_safetensors
 
 GOOD = {
     "__metadata__": {"format": "pt"},
@@ -35,12 +35,12 @@ def write(folder: Path, data: bytes) -> Path:
 
 
 def test_tensors_as_they_are(tmp_path: Path) -> None:
-    found = SafetensorsFile(write(tmp_path, file()))
-    assert found.names() == ["a", "b"]
-    assert found.shape("a") == (2, 3)
-    assert found.read("a").tolist() == [[0, 1, 2], [3, 4, 5]]
-    assert found.read("b").tolist() == [1.0, -2.0]
-    assert found.read("b").dtype == np.float32
+    found = open_safetensors(write(tmp_path, file()))
+    assert list(found) == ["a", "b"]
+    assert found["a"].shape == (2, 3)
+    assert found["a"].read().tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert found["b"].read().tolist() == [1.0, -2.0]
+    assert found["b"].read().dtype == np.float32
 
 
 def test_the_same_as_the_library(tmp_path: Path) -> None:
@@ -53,12 +53,12 @@ def test_the_same_as_the_library(tmp_path: Path) -> None:
         "scalar": np.array(2.5),
     }
     library.save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    found = SafetensorsFile(tmp_path / "model.safetensors")
-    assert sorted(found.names()) == sorted(tensors)
+    found = open_safetensors(tmp_path / "model.safetensors")
+    assert sorted(found) == sorted(tensors)
     for name, array in tensors.items():
-        assert found.read(name).dtype == array.dtype
-        assert found.read(name).tobytes() == array.tobytes()
-        assert found.shape(name) == array.shape
+        assert found[name].read().dtype == array.dtype
+        assert found[name].read().tobytes() == array.tobytes()
+        assert found[name].shape == array.shape
 
 
 def entry(**values: Any) -> Any:
@@ -67,9 +67,11 @@ def entry(**values: Any) -> Any:
 
 BROKEN: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", "0 bytes"),
-    "short": (b"1234567", "7 bytes"),
-    "length beyond": (struct.pack("<Q", 10**6) + b"{}", "no safetensors file"),
-    "length beyond everything": (struct.pack("<Q", 2**64 - 1) + b"{}", "no safetensors file"),
+    "short": (b"123\x01567", r"\(7 bytes, with a header of [\d,]+\); download it again"),
+    "length beyond": (struct.pack("<Q", 10**6) + b"{}", "10 bytes, with a header of 1,000,000"),
+    "length beyond everything": (struct.pack("<Q", 2**64 - 1) + b"{}", "not a whole safetensors"),
+    "cut in its header": (file()[:40], "not a whole safetensors file .* header of"),
+    "a page": (b"<html><body>404</body></html>", "not a whole .* but an HTML or XML page"),
     "no json": (file(b"{nonsense"), "header makes no sense"),
     "a list": (file([1, 2]), "header makes no sense"),
     "no utf-8": (file(b'{"\xff": 1}'), "header makes no sense"),
@@ -94,15 +96,15 @@ BROKEN: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize(("data", "words"), BROKEN.values(), ids=BROKEN)
 def test_a_broken_file_is_refused(tmp_path: Path, data: bytes, words: str) -> None:
     with pytest.raises(CheckpointError, match=words) as raised:
-        SafetensorsFile(write(tmp_path, data))
+        open_safetensors(write(tmp_path, data))
     assert "model.safetensors" in str(raised.value)
 
 
 def test_whole_numbers_are_no_weights(tmp_path: Path) -> None:
     header = {"a": {"dtype": "I32", "shape": [1], "data_offsets": [0, 4]}}
-    found = SafetensorsFile(write(tmp_path, file(header, bytes(4))))
+    found = open_safetensors(write(tmp_path, file(header, bytes(4))))
     with pytest.raises(CheckpointError, match="a is of type I32; weights of F32, F16 and BF16"):
-        found.read("a")
+        found["a"].read()
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +122,8 @@ def test_any_byte_may_be_wrong(
     data[at] = byte
     path = place(bytes(data[: len(data) - cut]))
     try:
-        found = SafetensorsFile(path)
-        for name in found.names():
-            found.read(name)
+        found = open_safetensors(path)
+        for name in found:
+            found[name].read()
     except CheckpointError:
         pass

@@ -68,6 +68,7 @@ class Hub:
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
         self.requests: list[str] = []  #: such as ``GET /api/models/a/b``
+        self.ranges: list[tuple[str, int]] = []  #: files asked for, and from which byte on
         self.stalled = threading.Event()  #: half of a file has been sent, and no more comes
         self.over = threading.Event()
         self.status: int | None = None  #: what everything is answered with
@@ -181,11 +182,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_file(self, repository: Repository, file: str, headers: dict[str, str]) -> None:
         data = repository.sent.get(file, repository.files[file])
-        status = 200
+        status, start = 200, 0
         if found := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
             start = int(found[1])
             headers |= {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
             status, data = 206, data[start:]
+        if self.command == "GET":
+            hub: Hub = self.server.hub  # type: ignore[attr-defined]
+            hub.ranges.append((file, start))
         if file in repository.stalls and self.command == "GET":
             return self._stall(data)
         until = repository.drops.pop(file, None) if self.command == "GET" else None

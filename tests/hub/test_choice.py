@@ -53,6 +53,15 @@ def test_llama2c_checkpoint_before_everything_else() -> None:
         "tok512.bin",
         "poem_zh_tok2048.bin",
         "ggml-model-q4_0.bin",
+        "openvino_model.bin",
+        "vocab.bin",
+        "consolidated.00.bin",
+        "lora.bin",
+        "value_head.bin",
+        "learned_embeds.bin",
+        "story.imatrix.bin",
+        "train.bin",
+        "stories_val.bin",
     ],
 )
 def test_a_bin_that_is_no_checkpoint(name: str) -> None:
@@ -62,10 +71,29 @@ def test_a_bin_that_is_no_checkpoint(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["model.bin", "stories15M.bin", "tokyo.bin", "bistok.bin", "out/ckpt.bin"]
+    "name",
+    ["model.bin", "stories15M.bin", "tokyo.bin", "bistok.bin", "out/ckpt.bin", "headless.bin"],
 )
 def test_a_bin_that_is_one(name: str) -> None:
     assert choose([name, *OTHERS]).path == name
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        ["openvino_model.bin", "openvino_model.xml"],
+        ["anything.bin", "anything.xml"],
+        ["net.bin", "net.param"],
+        ["model.bin", "vocabulary.json"],
+        ["model.bin", "shared_vocabulary.txt", "config.json"],
+        ["vocab.bin"],
+    ],
+    ids="-".join,
+)
+def test_weights_of_other_programs_are_known_by_what_lies_beside_them(others: list[str]) -> None:
+    assert choose([*others, *HF, "model.safetensors"]).format == "Hugging Face"
+    assert choose([*others, "story.bin"]).path == "story.bin"
+    assert choose(["model.bin", "vocabulary_of_mine.json"]).path == "model.bin"
 
 
 def test_the_tokenizers_go_along() -> None:
@@ -127,6 +155,11 @@ def test_gguf_by_precision(best: int) -> None:
     choice = choose([*reversed(files), "tokenizer.model", "config.json"])
     assert choice.files == (files[0],)
     assert (choice.path, choice.format) == (files[0], "GGUF")
+
+
+def test_a_gguf_that_is_no_model() -> None:
+    files = ["a-Q4_0.gguf", "mmproj-f16.gguf", "imatrix.gguf", "ggml-vocab-llama.gguf"]
+    assert choose(files).path == "a-Q4_0.gguf"
 
 
 def test_gguf_of_several_models_or_in_parts() -> None:

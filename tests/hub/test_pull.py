@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,16 @@ DATA = Path(tinyzh.__file__).parent / "data"
 STORY = (DATA / "story.bin").read_bytes()
 TOKENIZER = (DATA / "story.tokenizer.model").read_bytes()
 NAME = "flyingfishinwater/tinystories_zh"
+CONFIG = {
+    "model_type": "llama",
+    "hidden_size": 768,
+    "intermediate_size": 2268,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "vocab_size": 3000,
+}
+#: More than huggingface_hub reads at once, so that a part of it can be there already.
+LARGE = random.Random(1).randbytes(26_000_000)
 TOLD = """
 import sys, tinyzh
 with tinyzh.Model.from_pretrained(sys.argv[1]) as model:
@@ -35,7 +47,7 @@ def repository(**changes: Any) -> Repository:
     files = {
         ".gitattributes": b"*.bin filter=lfs\n",
         "README.md": b"# stories\n",
-        "config.json": b"{}",
+        "config.json": json.dumps(CONFIG).encode(),
         "generation_config.json": b'{"top_p": 0.9}',
         "llama2c-93MB.bin": STORY,
         "pytorch_model.bin": b"a pickle",
@@ -274,6 +286,76 @@ def test_a_dropped_connection_is_taken_up_again(hub: Hub, pulled: Python) -> Non
     assert hub.downloads().count("llama2c-93MB.bin") == 2
 
 
+def test_a_large_file_goes_on_where_the_connection_broke(hub: Hub, pulled: Python) -> None:
+    there = hub.repositories[NAME]
+    there.files["llama2c-93MB.bin"] = LARGE
+    there.drops["llama2c-93MB.bin"] = 15_000_000
+    result = pulled(NAME)
+    if result.returncode:  # some versions leave it to the next call
+        result = pulled(NAME)
+    assert path_of(result).read_bytes() == LARGE
+    (first, begin), (again, at) = [r for r in hub.ranges if r[0] == "llama2c-93MB.bin"]
+    assert (first, begin) == (again, 0)
+    assert 10_000_000 <= at <= 15_000_000
+
+
+def test_the_store_of_large_files_is_not_told_the_token(hub: Hub, pulled: Python) -> None:
+    """The server refuses what is asked for with it there."""
+    there = hub.repositories[NAME]
+    there.token = "hf_secret"
+    there.files["llama2c-93MB.bin"] = LARGE
+    assert path_of(pulled(NAME, HF_TOKEN="hf_secret")).read_bytes() == LARGE
+    there.lfs.clear()  # from the hub itself, it comes with the token
+    assert path_of(pulled(NAME, "--revision", "v1", HF_TOKEN="hf_secret")).read_bytes() == LARGE
+
+
+def killed(hub: Hub, environment: dict[str, str]) -> None:
+    """A download that ends with its process, half of the file being there."""
+    there = hub.repositories[NAME]
+    there.stalls.add("llama2c-93MB.bin")
+    command = [sys.executable, "-m", "tinyzh", "pull", NAME]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+        assert hub.stalled.wait(60)
+        blobs = Path(environment["HF_HOME"]) / "hub"
+        for _ in range(600):  # until what was sent has arrived
+            if sum(p.stat().st_size for p in blobs.rglob("*.incomplete")) >= 10_000_000:
+                break
+            time.sleep(0.05)
+        process.kill()
+    there.stalls.clear()
+    hub.stalled.clear()
+    hub.ranges.clear()
+
+
+@pytest.mark.parametrize("in_git", [False, True])
+def test_a_large_file_goes_on_after_a_kill(
+    hub: Hub, environment: dict[str, str], pulled: Python, in_git: bool
+) -> None:
+    there = hub.repositories[NAME]
+    there.files["llama2c-93MB.bin"] = LARGE
+    if in_git:
+        there.lfs.clear()
+    killed(hub, environment)
+    path = path_of(pulled(NAME))
+    assert path.read_bytes() == LARGE
+    ((_, at),) = [r for r in hub.ranges if r[0] == "llama2c-93MB.bin"]
+    assert 10_000_000 <= at <= 13_000_000
+    blobs = path.resolve().parent
+    assert not list(blobs.glob("*.incomplete"))
+    assert path.resolve().stat().st_mode == (path.parent / "tokenizer.model").stat().st_mode
+
+
+def test_what_has_come_of_another_file_is_not_gone_on_from_twice(
+    hub: Hub, environment: dict[str, str], pulled: Python
+) -> None:
+    hub.repositories[NAME].files["llama2c-93MB.bin"] = LARGE
+    killed(hub, environment)
+    (part,) = (Path(environment["HF_HOME"]) / "hub").rglob("*.incomplete")
+    part.write_bytes(bytes(len(part.read_bytes())))
+    assert "of another SHA-256" in error_of(pulled(NAME))
+    assert path_of(pulled(NAME)).read_bytes() == LARGE
+
+
 def test_xet_that_does_not_work(hub: Hub, pulled: Python) -> None:
     pytest.importorskip("hf_xet", reason="hf_xet is not installed")
     pytest.importorskip("huggingface_hub.utils._xet", reason="huggingface_hub is older than Xet")
@@ -406,6 +488,17 @@ def test_a_cached_file_of_another_length_is_seen(hub: Hub, pulled: Python) -> No
 def test_repository_that_is_not_there(hub: Hub, pulled: Python) -> None:
     message = error_of(pulled("nobody/nothing"))
     assert message.startswith(f"nobody/nothing: no such repository at {hub.url}")
+
+
+def test_another_architecture_is_refused_before_its_weights_come(hub: Hub, pulled: Python) -> None:
+    there = hub.repositories[NAME]
+    there.files["config.json"] = json.dumps(CONFIG | {"model_type": "qwen2"}).encode()
+    message = error_of(pulled(f"{NAME}:pytorch_model.bin"))
+    assert message.startswith(f"{NAME}: ")
+    assert "config.json: model_type 'qwen2'; this engine computes LlamaForCausalLM" in message
+    assert "pytorch_model.bin" not in hub.downloads()
+    assert "config.json" in hub.downloads()
+    path_of(pulled(NAME))  # another model lies beside it
 
 
 def test_gated(hub: Hub, pulled: Python) -> None:

@@ -62,7 +62,7 @@ def test_its_rules(trained: Path) -> None:
     assert pieces[3:259] == [bytes([i]) for i in range(256)]
     assert not [p for p in pieces[259:] if b"\n" in p]
     assert tokenizer.adds_dummy_prefix
-    assert sum(len(piece.decode()) > 1 for piece in pieces[259:]) > 200  # of several characters
+    assert sum(len(piece.decode()) > 1 for piece in pieces[259:]) > 150  # of several characters
 
 
 def test_the_bin_is_in_llama2_c_s_dialect(trained: Path) -> None:
@@ -89,11 +89,11 @@ def test_rare_characters_are_left_to_bytes(tmp_path: Path) -> None:
     report = train(corpus_of(tmp_path / "c", texts), tmp_path / "t", vocab_size=400)
     assert report.vocab_size == 400
     assert report.distinct_characters == 2000 + len(set(common))
-    assert report.kept_characters == 98  # 0.7 of the room
-    assert len(report.byte_characters) == report.distinct_characters - 98
+    assert report.kept_characters == 112  # 0.8 of the room
+    assert len(report.byte_characters) == report.distinct_characters - 112
     assert not set(common) & {character for character, _ in report.byte_characters}
-    assert report.character_coverage == pytest.approx(1 - 1910 / report.characters)
-    assert "98 of 2,008 different characters are pieces" in str(report)
+    assert report.character_coverage == pytest.approx(1 - 1896 / report.characters)
+    assert "112 of 2,008 different characters are pieces" in str(report)
     assert "written as bytes: " in str(report)
     pieces = SentencePieceTokenizer(tmp_path / "t" / "tokenizer.model").pieces[259:]
     for character, _ in report.byte_characters:

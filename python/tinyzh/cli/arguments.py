@@ -173,7 +173,9 @@ def open_model(args: argparse.Namespace) -> Model:
 
 def for_command_line(message: str) -> str:
     """A message with its remedy in the words of the command line."""
-    return message.replace("pass tokenizer=", "name it with --tokenizer")
+    return message.replace("pass tokenizer=", "name it with --tokenizer").replace(
+        "force=True", "--force"
+    )
 
 
 def read_text(argument: str | None, what: str) -> str:

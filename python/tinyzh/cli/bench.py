@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from ..sampling import SamplingParams
-from ..tokenizer import BOS
+from ..special import BOS
 from .arguments import add_model_arguments, both, open_model
 from .terminal import Terminal
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
+from typing import Any
 
-from ..errors import FileError, TinyzhError
-from ..formats.conversion import DTYPES, compare, convert, format_of_name
-from ..formats.found import open_path
-from .arguments import UsageError, both, whole_number
+from ..errors import TinyzhError
+from ..formats.conversion import DTYPES, Conversion, convert, format_of_name
+from ..formats.verification import verify
+from .arguments import UsageError, both, for_command_line, whole_number
 from .info import bytes_in_words, size_of
 from .terminal import Terminal
 
 NAME = "convert"
 SUMMARY = "rewrite a model in another format / 转换模型格式"
-
-_PATIENCE = 0.5  # seconds before progress is worth a line
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +72,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--verify",
         action="store_true",
         help=both(
-            "compute logits with IN and OUT and compare them", "分别用原模型与新模型计算并比较结果"
+            "compare OUT with IN: configuration, tokenizer, weights, logits",
+            "核对新模型与原模型：配置、分词器、权重与计算结果",
         ),
     )
     parser.add_argument(
@@ -92,33 +91,18 @@ def run(args: argparse.Namespace, terminal: Terminal) -> None:
         )
     if args.group_size and format != "v2":
         raise UsageError(f"--group-size is for --format v2, not {format}: leave it out")
-    if args.dtype != "auto" and args.dtype not in DTYPES[format]:
-        only = [d for d in DTYPES[format] if d != "auto"]
-        raise UsageError(
-            f"--dtype {args.dtype} is not for --format {format}, which holds {' or '.join(only)}"
-        )
-    if os.path.exists(args.target):
-        if os.path.exists(args.source) and os.path.samefile(args.source, args.target):
-            raise UsageError(f"IN and OUT are the same, {args.target}: give OUT another name")
-        if not args.force and not _is_empty_folder(args.target):
-            raise FileError(f"{args.target}: exists; --force replaces it")
-    started = time.monotonic()
-
-    # Called for every tensor, which is also when Ctrl-C is noticed.
-    def progress(done: int, total: int, stage: str) -> None:
-        if time.monotonic() - started > _PATIENCE:
-            terminal.progress(f"{args.target}: {done} of {total} tensors {stage}")
-
-    done = convert(
+    bar = terminal.bar(os.path.basename(args.target.rstrip(os.sep)) or args.target)
+    done = _converted(
         args.source,
         args.target,
-        format,
+        format=format,
         dtype=args.dtype,
         group_size=args.group_size,
         tokenizer=args.tokenizer,
-        progress=progress,
+        force=args.force,
+        progress=bar,  # called for every tensor, which is also when Ctrl-C is noticed
     )
-    terminal.progress("")
+    bar.over()
     before, after = size_of(args.source), sum(size_of(path) for path in done.files)
     terminal.line(
         f"{args.target}: {format}, {bytes_in_words(after)} ({after / before:.0%} of "
@@ -129,35 +113,29 @@ def run(args: argparse.Namespace, terminal: Terminal) -> None:
     for note in done.notes:
         terminal.note(f"tinyzh: note: {note}")
     if args.verify:
-        _verify(args.source, args.target, args.dtype, terminal)
+        _verify(args.source, done, terminal)
 
 
-def _is_empty_folder(path: str) -> bool:
-    return os.path.isdir(path) and not os.listdir(path)
+def _converted(*paths: str, **options: Any) -> Conversion:
+    try:
+        return convert(*paths, **options)
+    except TinyzhError as error:
+        raise type(error)(for_command_line(str(error))) from None
 
 
-def _verify(source: str, target: str, dtype: str, terminal: Terminal) -> None:
-    held = open_path(source), open_path(target)
-    terminal.progress("comparing")
-    result = compare(source, target, _lower(dtype, *(found.format for found in held)))
-    terminal.progress("")
-    if result.largest_difference == 0:
-        verdict = "the same bits"
-    else:
-        verdict = (
-            f"logits differ by at most {result.relative:.1e} of the largest, "
-            f"{result.same_choice:.0%} of the most probable tokens are the same"
+def _verify(source: str, done: Conversion, terminal: Terminal) -> None:
+    bar = terminal.bar(done.target.name)
+    found = verify(source, done, bar)
+    bar.over()
+    weights = "the same bits" + (f" as in {done.dtype}" if done.dtype in ("int8", "int4") else "")
+    if found.weights:
+        weights = f"rounded, at most {found.weights:.1e} of the largest weight away"
+    logits = "the same bits"
+    if found.logits:
+        logits = (
+            f"at most {found.logits:.1e} of the largest away, {found.same_choice:.0%} of the most "
+            "probable tokens the same"
         )
-    if not result.agree:
-        raise TinyzhError(
-            f"{target}: {verdict}, more than rounding to its precision makes "
-            f"({result.allowed:g}): do not use it"
-        )
-    terminal.line(f"verified over {result.tokens} tokens: {verdict}")
-
-
-def _lower(dtype: str, *formats: str) -> str:
-    """The precision that limits a comparison."""
-    if dtype in ("float16", "int8", "int4"):
-        return dtype
-    return "int8" if "llama2.c v2" in formats else "float32"
+    terminal.line(
+        f"verified {found.tensors} tensors: {weights}; logits of {found.tokens} tokens: {logits}"
+    )

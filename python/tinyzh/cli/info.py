@@ -10,9 +10,10 @@ from dataclasses import asdict
 from typing import Any
 
 from .. import _core
+from ..builtin import MODEL
 from ..errors import MissingPackage, TokenizerError
 from ..formats import open_path
-from ..model import _DATA, Model
+from ..model import Model
 from .arguments import both, for_command_line
 from .terminal import Terminal
 
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> None:
 
 
 def _facts(file: str | None) -> dict[str, Any]:
-    path = file if file is not None else os.fspath(_DATA / "story.bin")
+    path = file if file is not None else os.fspath(MODEL)
     found = open_path(path)
     with Model(found, tokenizer=False) as model:
         checkpoint = model._checkpoint

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..tokenizer import BOS, EOS
+from ..special import BOS, EOS
 
 __all__ = ["visible"]
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import _core
+from ..formats import open_path
 from ..sampling import SamplingParams
-from ..tokenizer import BOS
+from ..special import BOS
 from .arguments import UsageError, both
 from .c_numbers import c_float, c_int
 from .terminal import Terminal
@@ -124,13 +124,12 @@ def run(options: Options, terminal: Terminal) -> None:
     from ..model import Model
     from .run_tokenizer import find_run_tokenizer
 
-    path = os.fspath(options.checkpoint)
-    header = _core.Source(os.fsencode(path)).checkpoint["config"]
-    tokenizer = find_run_tokenizer(options.tokenizer, options.checkpoint, header["vocab_size"])
-    context: int = header["seq_len"]
+    found = open_path(options.checkpoint)
+    tokenizer = find_run_tokenizer(options.tokenizer, options.checkpoint, found)
+    context = found.config.seq_len
     steps = min(options.steps or context, context)
     ids = tokenizer.encode(options.prompt)
-    with Model(path, tokenizer=tokenizer) as model:
+    with Model(found, tokenizer=tokenizer) as model:
         started = time.perf_counter()
         position = _tell(model, tokenizer, ids, options, steps, terminal)
         seconds = time.perf_counter() - started

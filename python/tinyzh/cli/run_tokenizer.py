@@ -10,9 +10,11 @@ from pathlib import Path
 
 from .. import _core
 from ..errors import FileError, TokenizerError
+from ..formats import Found
+from ..formats.pieces import Pieces
+from ..special import BOS, EOS
 from ..tokenizer import (
-    BOS,
-    EOS,
+    BinTokenizer,
     SentencePieceTokenizer,
     Tokenizer,
     _candidates,
@@ -37,13 +39,14 @@ class RunTokenizer:
     def __init__(self, path: Path, data: bytes, vocab_size: int) -> None:
         self.path = path
         self.vocab_size = vocab_size
-        self._core = _core.BpeTokenizer(data, vocab_size, str(path))
+        count = _core.count_tokenizer_entries(data, str(path))
+        self._core = _core.BpeTokenizer(data, count, str(path))
+        entries = _entries(data)
         self.pieces = [
             _printed_byte(piece[0]) if kind == "byte" else _printed(raw)
-            for (piece, kind), raw in zip(
-                self._core.vocabulary.pieces(), _entries(data), strict=True
-            )
+            for (piece, kind), raw in zip(self._core.vocabulary.pieces(), entries, strict=True)
         ]
+        self.pieces += [b""] * (vocab_size - len(entries))  # of a vocabulary that was rounded up
 
     @cached_property
     def vocabulary(self) -> _core.Vocabulary:
@@ -108,31 +111,43 @@ def _as_bin(tokenizer: SentencePieceTokenizer) -> bytes:
     )
 
 
-def _from(tokenizer: Tokenizer) -> RunTokenizer:
+def _from(tokenizer: Tokenizer, vocab_size: int) -> RunTokenizer:
     if isinstance(tokenizer, SentencePieceTokenizer):
         data = _as_bin(tokenizer)
-    else:
+    elif isinstance(tokenizer, BinTokenizer):
         data = tokenizer.path.read_bytes()
-    return RunTokenizer(tokenizer.path, data, tokenizer.vocab_size)
+    else:
+        data = Pieces.of(tokenizer).bin()
+    return RunTokenizer(tokenizer.path, data, vocab_size)
 
 
-def find_run_tokenizer(asked: str | None, checkpoint: Path, vocab_size: int) -> RunTokenizer:
-    """The tokenizer of ``-z``, else one beside the checkpoint, else ./tokenizer.bin.
+def find_run_tokenizer(asked: str | None, checkpoint: Path, found: Found) -> RunTokenizer:
+    """The tokenizer of ``-z``, that of a folder or a GGUF, else one beside the checkpoint, else
+    ./tokenizer.bin.
 
     Beside the checkpoint a ``tokenizer.bin`` that fits goes before a ``.model``: it is what ``run``
     reads.
 
     Raises:
-        TokenizerError: none of them has ``vocab_size`` pieces.
+        TokenizerError: none of them has as many pieces as the vocabulary; texts of the model begin
+            with another token than those of ``run``.
     """
+    vocab_size = found.config.vocab_size
+    if found.special is not None and found.special.bos != BOS:
+        raise TokenizerError(
+            f"{checkpoint}: its texts begin with token {found.special.bos}, and those of run with "
+            f"{BOS}: use tinyzh generate"
+        )
     if asked is not None:
-        return _from(open_tokenizer(asked, vocab_size))
+        return _from(open_tokenizer(asked, vocab_size), vocab_size)
+    if found.special is not None:  # of others, with a tokenizer of its own
+        return _from(found.tokenizer(), vocab_size)
     beside = sorted(_candidates(checkpoint, vocab_size), key=lambda path: path.suffix != ".bin")
     here = Path("tokenizer.bin")
     for path in (*beside, here):
         if path.exists():
             with contextlib.suppress(TokenizerError, FileError):
-                return _from(open_tokenizer(path, vocab_size))
+                return _from(open_tokenizer(path, vocab_size), vocab_size)
     names = ", ".join(path.name for path in beside)
     raise TokenizerError(
         f"no tokenizer with {vocab_size} pieces: looked for {names} beside {checkpoint} and for "

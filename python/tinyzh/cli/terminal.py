@@ -5,9 +5,17 @@ from __future__ import annotations
 import io
 import os
 import sys
+import time
 from typing import TextIO
 
-__all__ = ["Terminal", "as_utf8"]
+from .arguments import columns
+
+__all__ = ["Bar", "Terminal", "as_utf8"]
+
+_PATIENCE = 0.5  # seconds before work is worth a bar
+_BETWEEN = 0.05  # seconds between two looks of it
+_BAR = 24  # characters
+_NAME = 28  # columns
 
 _STYLES = {"": "", "bold": "\x1b[1m", "dim": "\x1b[2m"}
 _RESET = "\x1b[0m"
@@ -87,6 +95,10 @@ class Terminal:
         self._err.flush()
         self._progress_shown = bool(text)
 
+    def bar(self, name: str) -> Bar:
+        """A bar that passes as :meth:`progress` does, for work that has a known size."""
+        return Bar(self, name)
+
     def interrupted(self) -> None:
         """After Ctrl-C: the shell's prompt gets a line of its own."""
         if self.line_open:
@@ -94,3 +106,33 @@ class Terminal:
         elif self._err.isatty():
             self._err.write("\n")
             self._err.flush()
+
+
+class Bar:
+    """How far something is that has several stages; nothing, where that is soon over."""
+
+    def __init__(self, terminal: Terminal, name: str) -> None:
+        self._terminal = terminal
+        self._name = name
+        while columns(self._name) > _NAME:
+            self._name = f"…{self._name[2:]}"
+        self._first, self._last = time.monotonic(), float("-inf")
+        self._stage, self._begun = "", self._first
+
+    def __call__(self, done: int, total: int, stage: str) -> None:
+        """Shows ``done`` of ``total``, of whatever kind, of one stage."""
+        now = time.monotonic()
+        if stage != self._stage:
+            self._stage, self._begun = stage, now
+        soon = now - self._last < _BETWEEN and done < total
+        if now - self._first <= _PATIENCE or soon or total == 0:
+            return
+        self._last = now
+        full = done * _BAR // total
+        left = f" {(now - self._begun) * (total - done) / done:.0f} s left" if done else ""
+        bar = "█" * full + "░" * (_BAR - full)
+        self._terminal.progress(f"{self._name}: {stage} {bar} {done / total:4.0%}{left}")
+
+    def over(self) -> None:
+        """Takes it away."""
+        self._terminal.progress("")

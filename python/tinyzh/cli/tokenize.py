@@ -6,9 +6,9 @@ import argparse
 import json
 import re
 
+from ..builtin import TOKENIZER
 from ..errors import TokenizerError
 from ..formats import open_path
-from ..model import _DATA
 from ..tokenizer import Tokenizer, open_tokenizer
 from .arguments import UsageError, add_model_arguments, both, for_command_line, read_text
 from .pieces import visible
@@ -59,7 +59,7 @@ def _open(model: str | None, tokenizer: str | None) -> Tokenizer:
     if model is None and tokenizer is not None:
         return open_tokenizer(tokenizer)
     if model is None:
-        return open_tokenizer(_DATA / "story.tokenizer.bin")
+        return open_tokenizer(TOKENIZER)
     found = open_path(model)
     if tokenizer is not None:
         return open_tokenizer(tokenizer, found.config.vocab_size)

@@ -5,26 +5,18 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
+from ..builtin import TOKENIZER
 from ..errors import InvalidArgument
 from ..extras import require
 from ..formats.found import open_path
 from ..formats.tokenizer_json import JsonTokenizer
-from ..model import _DATA
-from ..tokenizer import BOS, EOS, Tokenizer, open_tokenizer
+from ..special import LLAMA2C, Special
+from ..tokenizer import Tokenizer, open_tokenizer
+from .opening import located, sorted_out
 
-__all__ = ["BatchEncoding", "LlamaTokenizer", "lists_of", "located", "tensor", "tensor_like"]
-
-
-def located(path: str | os.PathLike[str], **hub: Any) -> Path:
-    """A path that is there, or where a model of the hub is once it is downloaded."""
-    if Path(path).exists():
-        return Path(path)
-    from ..hub import pull
-
-    return pull(os.fspath(path), **hub)
+__all__ = ["BatchEncoding", "LlamaTokenizer", "lists_of", "tensor", "tensor_like"]
 
 
 class BatchEncoding(dict[str, Any]):
@@ -51,7 +43,9 @@ class LlamaTokenizer:
     The padding is EOS unless ``pad_token`` or ``pad_token_id`` is set.
     """
 
-    def __init__(self, tokenizer: Tokenizer, bos: int = BOS, eos: int = EOS) -> None:
+    def __init__(self, tokenizer: Tokenizer, special: Special | None = None) -> None:
+        special = special or getattr(tokenizer, "special", None) or LLAMA2C
+        bos, eos = special.bos, special.eos
         self._tokenizer = tokenizer
         self._pieces = tokenizer.pieces
         kinds = [kind for _, kind in tokenizer.vocabulary.pieces()]
@@ -68,19 +62,27 @@ class LlamaTokenizer:
 
     @classmethod
     def from_pretrained(
-        cls, path: str | os.PathLike[str] | None = None, **hub: Any
+        cls, path: str | os.PathLike[str] | None = None, **options: Any
     ) -> LlamaTokenizer:
         """The tokenizer that belongs to a model, whose weights are not read.
 
         Args:
             path: as for ``AutoModelForCausalLM.from_pretrained``.
-            hub: arguments of ``tinyzh.hub.pull``, such as ``revision``.
+            options: ``padding_side``, ``pad_token``; arguments of ``tinyzh.hub.pull``, such as
+                ``revision``; those of transformers that change nothing here.
+
+        Raises:
+            InvalidArgument: an argument that is none of these is named.
         """
+        own, hub = sorted_out(options, ("padding_side", "pad_token"))
         if path is None:
-            return cls(open_tokenizer(_DATA / "story.tokenizer.bin"))
-        found = open_path(located(path, **hub))
-        eos = next((i for i in found.ends if i != found.bos), found.bos)
-        return cls(found.tokenizer(), found.bos, eos)
+            tokenizer = cls(open_tokenizer(TOKENIZER))
+        else:
+            found = open_path(located(path, **hub))
+            tokenizer = cls(found.tokenizer(), found.special)
+        for name, value in own.items():
+            setattr(tokenizer, name, value)
+        return tokenizer
 
     # ---- special tokens -----------------------------------------------------------------------
 

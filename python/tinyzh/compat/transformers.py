@@ -23,10 +23,12 @@ from ..errors import BackendError, GenerationError, InvalidArgument
 from ..formats.found import open_path
 from ..formats.huggingface import read_json
 from ..generation import Generation
-from ..model import Model, _when_there_is_room
+from ..model import Model
+from ..opened import when_there_is_room
 from ..sampling import SamplingParams, checked_integer
-from ..tokenizer import EOS
-from .encoding import BatchEncoding, LlamaTokenizer, lists_of, located, tensor, tensor_like
+from ..special import EOS
+from .encoding import BatchEncoding, LlamaTokenizer, lists_of, tensor, tensor_like
+from .opening import MODEL_OPTIONS, as_dtype, located, sorted_out
 
 __all__ = [
     "AutoModelForCausalLM",
@@ -68,7 +70,6 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "output_attentions": (False,),
     "output_hidden_states": (False,),
 }
-_HUB = ("file", "revision", "cache_dir", "token", "local_files_only")
 #: What a generation_config holds beside settings.
 _REMARKS = ("_from_model_config", "transformers_version", "bos_token_id")
 
@@ -91,7 +92,7 @@ class LlamaForCausalLM:
 
     def __init__(self, model: Model, generation_config: Mapping[str, Any] | None = None) -> None:
         self.model = model
-        ends = list(model._ends)
+        ends = list(model.special.ends)
         own = {"eos_token_id": ends, "pad_token_id": ends[-1]}
         self.generation_config = dict(own if generation_config is None else generation_config)
 
@@ -104,15 +105,24 @@ class LlamaForCausalLM:
         Args:
             path: what ``tinyzh.Model`` opens; a name on the hub, if there is no such file; None:
                 the built-in story model.
-            options: the other arguments of ``tinyzh.Model``, such as ``dtype="int8"``, and of
-                ``tinyzh.hub.pull``, such as ``revision``.
+            options: the other arguments of ``tinyzh.Model``, such as ``dtype="int8"``; of
+                ``tinyzh.hub.pull``, such as ``revision``; those of transformers that change nothing
+                here, such as ``device_map="auto"``, ``torch_dtype`` and ``trust_remote_code``.
+
+        Raises:
+            InvalidArgument: an argument that is none of these is named.
+            FileMissing, FileError, CheckpointError, TokenizerError: as ``tinyzh.Model``.
         """
+        own, hub = sorted_out(options, (*MODEL_OPTIONS, "torch_dtype"))
+        dtypes = [own.pop(name) for name in ("torch_dtype", "dtype") if name in own]
+        if dtypes:
+            own["dtype"] = as_dtype(dtypes[-1])
         if path is None:
-            return cls(Model(**options))
-        where = located(path, **{n: options.pop(n) for n in _HUB if n in options})
+            return cls(Model(**own))
+        where = located(path, **hub)
         found = open_path(where)
         wishes = _generation_config(where) if found.format == "Hugging Face" else None
-        return cls(Model(found, **options), wishes)
+        return cls(Model(found, **own), wishes)
 
     # ---- what a module of PyTorch has -----------------------------------------------------------
 
@@ -257,7 +267,7 @@ class LlamaForCausalLM:
         for i, prompt in enumerate(prompts):
             one = params.plus_seed(i)
             submit = partial(self.model._submit, prompt, one, False, None, ends)
-            running.append(_when_there_is_room(submit, running))
+            running.append(when_there_is_room(submit, running))
         return running
 
     def _stream(

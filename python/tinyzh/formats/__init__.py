@@ -7,9 +7,10 @@ llama2.c's file) and written from them, so that each needs to know only itself:
 - ``huggingface``   folders: config.json, safetensors, tokenizer; ``huggingface_writer``
 - ``safetensors``   one file of tensors
 - ``pytorch``       pytorch_model.bin, by PyTorch
-- ``gguf``          llama.cpp's files
+- ``gguf``          llama.cpp's files; ``gguf_writer``
 - ``pieces``        tokenizers from one kind of file into another
-- ``conversion``    from any of them to any other
+- ``conversion``    from any of them to any other; ``verification`` whether it kept its promise
+- ``header``        values of a header, checked as they are taken
 """
 
 from .found import Found, open_path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,14 +11,31 @@ from typing import TYPE_CHECKING, Any
 
 from .. import _core
 from ..config import Config
-from ..errors import CheckpointError, FileError, FileMissing, InvalidArgument
-from ..tokenizer import BOS, EOS, Tokenizer, find_tokenizer
+from ..errors import CheckpointError, FileMissing, InvalidArgument
+from ..files import is_folder, start_of
+from ..sampling import SamplingParams
+from ..special import Special
+from ..tokenizer import Tokenizer, find_tokenizer
+from ..weights import Told
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Found", "of_source", "open_path", "source_of", "source_of_file"]
+#: owner/name, perhaps with :file, and not the path of a kind of file that is opened.
+_ON_THE_HUB = re.compile(
+    r"[\w-][\w.-]*/[\w.-]+(?<!\.bin)(?<!\.tz)(?<!\.gguf)(?<!\.safetensors)(:.+)?", re.ASCII
+)
+
+__all__ = [
+    "Found",
+    "checked_defaults",
+    "may_be_on_the_hub",
+    "of_source",
+    "open_path",
+    "source_of",
+    "source_of_file",
+]
 
 
 @dataclass(frozen=True)
@@ -27,11 +45,10 @@ class Found:
     name: str  #: for people
     format: str  #: in words: ``llama2.c v0``, ``Hugging Face``, ``GGUF``
     config: Config
-    load: Callable[[], _core.Source]
+    load: Callable[[Told], _core.Source]  #: reads the weights
     tokenizer: Callable[[], Tokenizer]  #: opens the one that belongs to it; TokenizerError
     defaults: Mapping[str, Any] = field(default_factory=dict)  #: sampling parameters it asks for
-    bos: int = BOS
-    ends: tuple[int, ...] = (BOS, EOS)  #: tokens that end a text
+    special: Special | None = None  #: what begins and ends a text; None: it does not say
 
 
 def open_path(path: str | os.PathLike[str]) -> Found:
@@ -42,12 +59,12 @@ def open_path(path: str | os.PathLike[str]) -> Found:
         CheckpointError: it is none of these; the message says what it is and what to do.
         MissingPackage: reading it needs a package that is not installed.
     """
-    path = Path(path)
-    if path.is_dir():
+    if _is_folder(path):
         from .huggingface import open_folder
 
-        return open_folder(path)
-    start = _start(path)
+        return open_folder(Path(path))
+    path = Path(path)
+    start = start_of(path)
     if start.startswith(b"GGUF"):
         from .gguf import open_gguf
 
@@ -75,19 +92,33 @@ def of_source(name: str, source: _core.Source, tokenizer: Callable[[int], Tokeni
         name,
         source.checkpoint["format"],
         config,
-        lambda: source,
+        lambda told: source,
         lambda: tokenizer(config.vocab_size),
     )
 
 
-def _start(path: Path) -> bytes:
+def may_be_on_the_hub(name: str) -> bool:
+    """Whether it has the form of a model's name there, and not that of a path."""
+    return _ON_THE_HUB.fullmatch(name) is not None
+
+
+def _is_folder(path: str | os.PathLike[str]) -> bool:
+    """As ``is_folder``; what may be the name of a model on the hub is told where those are."""
     try:
-        with path.open("rb") as file:
-            return file.read(16)
-    except FileNotFoundError:
-        raise FileMissing(f"{path}: no such file") from None
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror}") from None
+        return is_folder(path)
+    except FileMissing as error:
+        name = os.fspath(path)
+        if name.startswith(("http://", "https://")):
+            raise FileMissing(
+                f"{name}: an address, and no file; download it first (a model of the Hugging Face "
+                "hub by its name: tinyzh pull OWNER/NAME)"
+            ) from None
+        if may_be_on_the_hub(name) and not os.path.isdir(os.path.dirname(name)):
+            raise FileMissing(
+                f"{error}; if it is a model of the Hugging Face hub, get it with "
+                f"tinyzh pull {name}, or open it with Model.from_pretrained"
+            ) from None
+        raise
 
 
 def _belongs_to_folder(path: Path, start: bytes) -> bool:
@@ -98,6 +129,15 @@ def _belongs_to_folder(path: Path, start: bytes) -> bool:
     if start[8:10] == b'{"':
         return name.startswith("model")  # an adapter, say, has another name
     return name.startswith("pytorch_model") and start[:2] in (b"PK", b"\x80\x02")
+
+
+def checked_defaults(where: Path, found: dict[str, Any]) -> dict[str, Any]:
+    """Sampling parameters that a file asks for; CheckpointError: a value out of its range."""
+    try:
+        SamplingParams(**found)
+    except InvalidArgument as error:
+        raise CheckpointError(f"{where}: {error}") from None
+    return found
 
 
 def source_of(config: Config, arrays: Mapping[str, NDArray[np.float32]]) -> _core.Source:

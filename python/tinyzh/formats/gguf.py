@@ -1,50 +1,55 @@
-"""llama.cpp's GGUF files, read and written with the gguf package.
+"""llama.cpp's GGUF files, read with the gguf package; ``gguf_writer`` writes them with it.
 
 Its Llamas rotate neighbouring pairs of a head, as llama2.c does, so rows stay where they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..atomic import replacing
 from ..config import Config
-from ..errors import CheckpointError, FileError, InvalidArgument, TokenizerError
+from ..errors import CheckpointError, FileError, TokenizerError
 from ..extras import require
-from ..tokenizer import BOS, EOS, Tokenizer
-from ..weights import LAYER_TENSORS, shapes
-from .found import Found, source_of_file
-from .pieces import NORMAL, UNKNOWN, Pieces
+from ..files import start_of
+from ..special import BOS, EOS, Special
+from ..tokenizer import Tokenizer, fitting
+from ..weights import Names, Told, gather
+from .found import Found, checked_defaults, source_of_file
+from .header import Header
+from .pieces import NORMAL, Pieces
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["open_gguf", "write_gguf"]
+__all__ = ["MORE_ENDS", "NAMES", "SAMPLING", "open_gguf"]
 
-NAMES = {"tok_emb": "token_embd", "rms_final": "output_norm", "wcls": "output"}
-LAYER_NAMES = {
-    "rms_att": "attn_norm",
-    "wq": "attn_q",
-    "wk": "attn_k",
-    "wv": "attn_v",
-    "wo": "attn_output",
-    "rms_ffn": "ffn_norm",
-    "w1": "ffn_gate",
-    "w2": "ffn_down",
-    "w3": "ffn_up",
+NAMES = Names(
+    outside={"tok_emb": "token_embd", "rms_final": "output_norm", "wcls": "output"},
+    layer="blk.{}",
+    inside={
+        "rms_att": "attn_norm",
+        "wq": "attn_q",
+        "wk": "attn_k",
+        "wv": "attn_v",
+        "wo": "attn_output",
+        "rms_ffn": "ffn_norm",
+        "w1": "ffn_gate",
+        "w2": "ffn_down",
+        "w3": "ffn_up",
+    },
+)
+
+MORE_ENDS = ("eot_token_id", "eom_token_id")  # llama.cpp's names of other ends than EOS
+#: Its sampling parameters -> ours.
+SAMPLING = {
+    "temp": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "penalty_repeat": "repetition_penalty",
 }
-
-_Q8_GROUP = 32  # weights of a row that share a scale
-
-
-def _names(name: str, layers: int) -> list[str]:
-    """Theirs for one of ours."""
-    if name in NAMES:
-        return [f"{NAMES[name]}.weight"]
-    return [f"blk.{i}.{LAYER_NAMES[name]}.weight" for i in range(layers)]
 
 
 # ---- reading ----------------------------------------------------------------------------------
@@ -59,16 +64,15 @@ def open_gguf(path: Path) -> Found:
     """
     file = _File(path)
     config = file.config()
-    bos = file.token("bos_token_id", BOS)
-    ends = (bos, file.token("eos_token_id", EOS))
+    special = file.special(config.vocab_size)
     return Found(
         path.name,
         "GGUF",
         config,
-        lambda: source_of_file(path, config, file.arrays(config)),
-        file.tokenizer,
-        bos=bos,
-        ends=tuple(dict.fromkeys(ends)),
+        lambda told: source_of_file(path, config, file.arrays(config, told)),
+        lambda: fitting(file.tokenizer(special), config.vocab_size, rounded_up=True),
+        defaults=file.defaults(),
+        special=special,
     )
 
 
@@ -76,6 +80,7 @@ class _File:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._library = require("gguf", "gguf", f"{path} is a GGUF file")
+        _check_version(path)
         try:
             reader = self._library.GGUFReader(path)
         except OSError as error:
@@ -85,7 +90,9 @@ class _File:
                 f"{path}: damaged or incomplete ({error}): download it again"
             ) from None
         self._fields = reader.fields
-        self._tensors = {tensor.name: tensor for tensor in reader.tensors}
+        self._tensors = {
+            tensor.name: _Tensor(self.path, tensor, self._library) for tensor in reader.tensors
+        }
 
     def get(self, key: str, default: Any = None) -> Any:
         """A value of the header."""
@@ -97,19 +104,6 @@ class _File:
         except Exception as error:  # text that is no UTF-8, a type that there is not
             raise CheckpointError(f"{self.path}: its {key} is damaged ({error})") from None
 
-    def _real(self, key: str, default: float) -> float:
-        value = self.get(key, default)
-        if not isinstance(value, (int, float)):
-            raise CheckpointError(f"{self.path}: {key} is {value!r:.100}: expected a number")
-        return float(value)
-
-    def token(self, key: str, default: int) -> int:
-        """The id of a special token."""
-        value = self.get(f"tokenizer.ggml.{key}", default)
-        if not isinstance(value, int) or value < 0:
-            raise CheckpointError(f"{self.path}: {key} is {value!r:.100}: expected a token id")
-        return value
-
     def config(self) -> Config:
         """The shape; what the engine does not compute is an error that names it."""
         where, kind = self.path, self.get("general.architecture")
@@ -117,111 +111,77 @@ class _File:
             raise CheckpointError(
                 f"{where}: a GGUF of the architecture {kind!r}; this engine computes 'llama'"
             )
-        if self._real("split.count", 1) > 1:
+        header = Header(where, self.get, "llama.")
+        if Header(where, self.get).real("split.count", 1) > 1:
             raise CheckpointError(
                 f"{where}: one of {self.get('split.count')} parts of a model; join them with "
                 "llama.cpp's llama-gguf-split --merge"
             )
-        if self._real("llama.expert_count", 0) > 0:
+        if header.real("expert_count", 0) > 0:
             raise CheckpointError(
                 f"{where}: a mixture of {self.get('llama.expert_count')} experts, which this "
                 "engine does not compute"
             )
-        scaling = self.get("llama.rope.scaling.type", "none")
-        if scaling != "none" and self._real("llama.rope.scaling.factor", 1.0) != 1.0:
+        rule = self.get("llama.rope.scaling.type", "none")
+        factor = header.real("rope.scaling.factor", header.real("rope.scale_linear", 1.0))
+        # A linear rule may say that it changes nothing; of any other one the factor is not all.
+        if factor != 1.0 or rule not in ("none", "linear"):
             raise CheckpointError(
-                f"{where}: positions scaled by the rule {scaling!r}, which this engine does not "
-                "compute"
+                f"{where}: positions scaled by the rule {rule!r:.100} and the factor {factor:g}, "
+                "which this engine does not compute"
             )
-
-        def number(name: str, default: int | None = None) -> int:
-            value = self.get(f"llama.{name}", default)
-            if not isinstance(value, int) or not 0 < value < 2**31:
-                raise CheckpointError(
-                    f"{where}: llama.{name} is {value!r:.100}: expected a positive integer"
-                )
-            return value
-
-        dim, heads = number("embedding_length"), number("attention.head_count")
+        dim, heads = header.whole("embedding_length"), header.whole("attention.head_count")
         embedding = self._tensors.get("token_embd.weight")
         if embedding is None:
             raise CheckpointError(
                 f"{where}: holds no token_embd.weight, so no weights: it may be a vocabulary or "
                 "an adapter; give the model's GGUF"
             )
-        if dim % heads or dim // heads % 2:
-            raise CheckpointError(
-                f"{where}: {heads} heads share an embedding_length of {dim}: expected an even "
-                "number for each"
-            )
+        size = header.head_size(dim, heads)
         for name in ("rope.dimension_count", "attention.key_length", "attention.value_length"):
-            if number(name, dim // heads) != dim // heads:
+            if (said := header.whole(name, size)) != size:
                 raise CheckpointError(
-                    f"{where}: llama.{name} is {number(name)}, and this engine needs {dim // heads}"
+                    f"{where}: llama.{name} is {said}, and this engine needs {size}"
                 )
         return Config(
             dim=dim,
-            hidden_dim=number("feed_forward_length"),
-            n_layers=number("block_count"),
+            hidden_dim=header.whole("feed_forward_length"),
+            n_layers=header.whole("block_count"),
             n_heads=heads,
-            n_kv_heads=number("attention.head_count_kv", heads),
-            vocab_size=int(embedding.shape[1]),  # in GGUF's order: columns, rows
-            seq_len=number("context_length"),
+            n_kv_heads=header.whole("attention.head_count_kv", heads),
+            vocab_size=embedding.shape[0],
+            seq_len=header.whole("context_length"),
             tied="output.weight" not in self._tensors,
-            norm_eps=self._real("llama.attention.layer_norm_rms_epsilon", 1e-5),
-            rope_theta=self._real("llama.rope.freq_base", 10000.0),
+            norm_eps=header.real("attention.layer_norm_rms_epsilon", 1e-5),
+            rope_theta=header.real("rope.freq_base", 10000.0),
         )
 
-    def arrays(self, config: Config) -> dict[str, NDArray[np.float32]]:
+    def arrays(self, config: Config, told: Told) -> dict[str, NDArray[np.float32]]:
         """All tensors as float32, layers stacked."""
-        import numpy as np
+        return gather(config, NAMES, self._tensors, self.path, told=told)
 
-        left = dict(self._tensors)
-        found: dict[str, list[Any]] = {}
-        for name, shape in shapes(config).items():  # before memory is taken for anything
-            found[name] = []
-            for theirs in _names(name, config.n_layers):
-                tensor = left.pop(theirs, None)
-                wanted = shape[1:] if name in LAYER_TENSORS else shape
-                if tensor is None:
-                    raise CheckpointError(
-                        f"{self.path}: holds no {theirs}; it is damaged or of another kind"
-                    )
-                if (has := tuple(int(n) for n in reversed(tensor.shape))) != wanted:
-                    raise CheckpointError(
-                        f"{self.path}: {theirs} has the shape {has}, and its header makes it "
-                        f"{wanted}"
-                    )
-                found[name].append(tensor)
-        if left:
-            raise CheckpointError(
-                f"{self.path}: holds {min(left)}, which is not part of a Llama that this engine "
-                "computes"
-            )
-        arrays = {}
-        for name, shape in shapes(config).items():
-            arrays[name] = np.empty(shape, np.float32)
-            layers = arrays[name] if name in LAYER_TENSORS else [arrays[name]]
-            for out, tensor in zip(layers, found[name], strict=True):
-                out[...] = self._float32(tensor)
-        return arrays
+    def special(self, vocab_size: int) -> Special:
+        """What begins and ends a text, by llama.cpp's rules."""
+        header = Header(self.path, self.get, "tokenizer.ggml.")
+        bos = header.tokens("bos_token_id", vocab_size) or [BOS]
+        ends = header.tokens("eos_token_id") or [EOS]
+        for name in MORE_ENDS:
+            ends += header.tokens(name)
+        add_bos = bool(self.get("tokenizer.ggml.add_bos_token", True))
+        return Special.of(bos[0], *ends, add_bos=add_bos)
 
-    def _float32(self, tensor: Any) -> NDArray[np.float32]:
-        kind = tensor.tensor_type
-        try:
-            values: NDArray[np.float32] = self._library.quants.dequantize(tensor.data, kind)
-            return values.reshape([int(n) for n in reversed(tensor.shape)])
-        except NotImplementedError:
-            raise CheckpointError(
-                f"{self.path}: {tensor.name} is of the type {kind.name}, which the gguf package "
-                "does not read; take a file of F32, F16, BF16, Q8_0 or Q4_0"
-            ) from None
-        except (ValueError, IndexError) as error:
-            raise CheckpointError(
-                f"{self.path}: {tensor.name} is damaged ({error}): download the file again"
-            ) from None
+    def defaults(self) -> dict[str, Any]:
+        """The sampling parameters that it asks for, in our words."""
+        said = {ours: self.get(f"general.sampling.{name}") for name, ours in SAMPLING.items()}
+        # 0.3 and not 0.30000001192092896: what somebody wrote, before it was rounded to float32.
+        found = {
+            name: float(f"{value:.7g}") if isinstance(value, float) else value
+            for name, value in said.items()
+            if value is not None
+        }
+        return checked_defaults(self.path, found)
 
-    def tokenizer(self) -> Tokenizer:
+    def tokenizer(self, special: Special) -> Tokenizer:
         """The tokenizer inside."""
         kind = self.get("tokenizer.ggml.model")
         if kind != "llama":
@@ -243,104 +203,47 @@ class _File:
                 types,
                 dummy_prefix=bool(self.get("tokenizer.ggml.add_space_prefix", True)),
                 squeeze_spaces=bool(self.get("tokenizer.ggml.remove_extra_whitespaces", False)),
-            ).opened(self.path)
+            ).opened(self.path, special)
         except (TypeError, ValueError) as error:  # of the lists' content
             raise TokenizerError(f"{self.path}: its tokenizer is damaged ({error})") from None
 
 
-# ---- writing ----------------------------------------------------------------------------------
-
-
-def write_gguf(
-    path: Path,
-    config: Config,
-    weights: Mapping[str, NDArray[np.float32]],
-    pieces: Pieces | None,
-    dtype: str = "float32",
-    progress: Callable[[int, int], object] = lambda done, total: None,
-) -> None:
-    """Writes a file that llama.cpp opens.
-
-    Args:
-        path: replaced when the whole is written.
-        weights: by the names of ``Model.weights``.
-        pieces: the tokenizer; None: the file gets none, and llama.cpp takes token ids only.
-        dtype: of matrices: float32 (F32), float16 (F16) or int8 (Q8_0; a matrix whose rows are no
-            multiple of 32 stays F16).
-        progress: told the tensors done and their number.
-
-    Raises:
-        MissingPackage: the gguf package is not installed.
-        InvalidArgument: a weight that the type cannot hold.
-    """
-    import numpy as np
-
-    library = require("gguf", "gguf", "writing GGUF")
-    types = library.GGMLQuantizationType
-    kind = {"float32": types.F32, "float16": types.F16, "int8": types.Q8_0}[dtype]
-    with replacing(path) as part:
-        writer = library.GGUFWriter(part, "llama")
-        try:
-            _write_header(writer, library, config, pieces, kind)
-            for done, (name, array) in enumerate(weights.items()):
-                progress(done, len(weights))
-                chosen = types.F32 if array.ndim == 1 else kind
-                if chosen == types.Q8_0 and array.shape[-1] % _Q8_GROUP:
-                    chosen = types.F16
-                with np.errstate(over="ignore"):
-                    data = library.quants.quantize(array, chosen)
-                if chosen == types.F16 and not np.isfinite(data).all():
-                    raise InvalidArgument(
-                        f"{name} has a weight of {np.abs(array).max():g}, and F16 ends at 65504: "
-                        "take dtype float32"
-                    )
-                writer.add_tensor(_their_name(name), data, raw_dtype=chosen)
-            writer.write_header_to_file()
-            writer.write_kv_data_to_file()
-            writer.write_tensors_to_file()
-        finally:
-            writer.close()
-    progress(len(weights), len(weights))
-
-
-def _their_name(name: str) -> str:
-    if name in NAMES:
-        return f"{NAMES[name]}.weight"
-    _, layer, tensor = name.split(".")
-    return f"blk.{layer}.{LAYER_NAMES[tensor]}.weight"
-
-
-def _write_header(
-    writer: Any, library: Any, config: Config, pieces: Pieces | None, kind: Any
-) -> None:
-    types = library.LlamaFileType
-    writer.add_file_type(
-        {"F32": types.ALL_F32, "F16": types.MOSTLY_F16, "Q8_0": types.MOSTLY_Q8_0}[kind.name]
-    )
-    writer.add_context_length(config.seq_len)
-    writer.add_embedding_length(config.dim)
-    writer.add_block_count(config.n_layers)
-    writer.add_feed_forward_length(config.hidden_dim)
-    writer.add_head_count(config.n_heads)
-    writer.add_head_count_kv(config.n_kv_heads)
-    writer.add_layer_norm_rms_eps(config.norm_eps)
-    writer.add_rope_freq_base(config.rope_theta)
-    writer.add_rope_dimension_count(config.head_size)
-    writer.add_vocab_size(config.vocab_size)
-    if pieces is None:
-        writer.add_tokenizer_model("none")
+def _check_version(path: Path) -> None:
+    """Whether this is a file of a kind that the package reads; it would call others damaged."""
+    start = start_of(path)
+    version = int.from_bytes(start[4:8], "little")
+    if len(start) < 8 or version in (0, 2, 3):  # the package itself says what is damaged
         return
-    writer.add_tokenizer_model("llama")
-    writer.add_tokenizer_pre("default")
-    writer.add_token_list(list(pieces.texts))
-    writer.add_token_scores(list(pieces.scores))
-    writer.add_token_types(list(pieces.types))
-    writer.add_bos_token_id(BOS)
-    writer.add_eos_token_id(EOS)
-    if UNKNOWN in pieces.types:
-        writer.add_unk_token_id(list(pieces.types).index(UNKNOWN))
-    writer.add_add_bos_token(True)
-    writer.add_add_eos_token(False)
-    writer.add_add_space_prefix(pieces.dummy_prefix)
-    if pieces.squeeze_spaces:
-        writer.add_remove_extra_whitespaces(True)
+    if version & 0xFFFF == 0:
+        raise CheckpointError(
+            f"{path}: a GGUF file for big-endian machines; take the ordinary one, or convert it "
+            "with llama.cpp's gguf_convert_endian"
+        )
+    remedy = "convert the original weights again" if version < 2 else "pip install -U gguf, perhaps"
+    raise CheckpointError(
+        f"{path}: a GGUF file of version {version}; 2 and 3 can be read: {remedy}"
+    )
+
+
+class _Tensor:
+    """One of a file's, in the words of ``weights.py``."""
+
+    def __init__(self, file: Path, tensor: Any, library: Any) -> None:
+        self._file, self._tensor, self._library = file, tensor, library
+        self.shape = tuple(int(n) for n in reversed(tensor.shape))  # columns come first there
+
+    def read(self) -> NDArray[np.float32]:
+        """As float32, whatever type it has."""
+        tensor, kind = self._tensor, self._tensor.tensor_type
+        try:
+            values: NDArray[np.float32] = self._library.quants.dequantize(tensor.data, kind)
+            return values.reshape(self.shape)
+        except NotImplementedError:
+            raise CheckpointError(
+                f"{self._file}: {tensor.name} is of the type {kind.name}, which the gguf package "
+                "does not read; take a file of F32, F16, BF16, Q8_0 or Q4_0"
+            ) from None
+        except (ValueError, IndexError) as error:
+            raise CheckpointError(
+                f"{self._file}: {tensor.name} is damaged ({error}): download the file again"
+            ) from None

@@ -7,45 +7,56 @@ of wq and wk change places.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ..config import Config
-from ..errors import CheckpointError, FileError, InvalidArgument, TokenizerError
-from ..sampling import SamplingParams
-from ..tokenizer import BOS, EOS, SentencePieceTokenizer, Tokenizer, find_tokenizer
-from ..weights import LAYER_TENSORS, shapes
-from .found import Found, source_of_file
-from .pytorch import PickleFile
-from .safetensors import SafetensorsFile
+from ..errors import CheckpointError, TokenizerError
+from ..files import not_what_was_wanted, read, size_of
+from ..special import BOS, EOS, Special
+from ..tokenizer import SentencePieceTokenizer, Tokenizer, find_tokenizer, fitting
+from ..weights import Names, Tensor, Told, gather
+from .found import Found, checked_defaults, source_of_file
+from .header import Header
+from .pytorch import open_pickle
+from .safetensors import open_safetensors
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["LAYER_NAMES", "NAMES", "ROTATED", "half_split", "interleaved", "open_folder"]
+__all__ = [
+    "NAMES",
+    "ROTATED",
+    "half_split",
+    "interleaved",
+    "open_folder",
+    "read_config",
+    "read_json",
+]
 
-#: Our names of the tensors outside and inside of the layers -> theirs.
-NAMES = {
-    "tok_emb": "model.embed_tokens.weight",
-    "rms_final": "model.norm.weight",
-    "wcls": "lm_head.weight",
-}
-LAYER_NAMES = {
-    "rms_att": "input_layernorm",
-    "wq": "self_attn.q_proj",
-    "wk": "self_attn.k_proj",
-    "wv": "self_attn.v_proj",
-    "wo": "self_attn.o_proj",
-    "rms_ffn": "post_attention_layernorm",
-    "w1": "mlp.gate_proj",
-    "w2": "mlp.down_proj",
-    "w3": "mlp.up_proj",
-}
+NAMES = Names(
+    outside={"tok_emb": "model.embed_tokens", "rms_final": "model.norm", "wcls": "lm_head"},
+    layer="model.layers.{}",
+    inside={
+        "rms_att": "input_layernorm",
+        "wq": "self_attn.q_proj",
+        "wk": "self_attn.k_proj",
+        "wv": "self_attn.v_proj",
+        "wo": "self_attn.o_proj",
+        "rms_ffn": "post_attention_layernorm",
+        "w1": "mlp.gate_proj",
+        "w2": "mlp.down_proj",
+        "w3": "mlp.up_proj",
+    },
+)
 
 ROTATED = ("wq", "wk")  #: whose rows change places
 _LIMIT = 100_000_000  # bytes of a JSON file
+_PART = re.compile(r"(model|pytorch_model)-\d+-of-\d+(\.safetensors|\.bin)")
+_PICKLE = "pytorch_model"  # how the name of PyTorch's weights begins
 
 #: Sampling parameters that generation_config.json and ours have in common.
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
@@ -70,14 +81,6 @@ def _regrouped(rows: NDArray[Any], groups: tuple[int, int, int]) -> NDArray[Any]
 # ---- reading ----------------------------------------------------------------------------------
 
 
-class TensorFile(Protocol):
-    """A file of tensors of some format."""
-
-    def names(self) -> list[str]: ...
-    def shape(self, name: str) -> tuple[int, ...]: ...
-    def read(self, name: str) -> NDArray[np.floating[Any]]: ...
-
-
 def open_folder(folder: Path) -> Found:
     """Opens a Llama that transformers has saved.
 
@@ -97,17 +100,26 @@ def open_folder(folder: Path) -> Found:
     weights = _weight_files(folder)
     generation = folder / "generation_config.json"
     wishes = read_json(generation) if generation.exists() else {}
-    bos = _token(wishes, raw, "bos_token_id", BOS)
+    special = _special(folder, wishes, raw, config.vocab_size)
     return Found(
         folder.resolve().name,
         "Hugging Face",
         config,
-        lambda: source_of_file(folder, config, _arrays(config, weights, str(folder))),
-        lambda: _tokenizer(folder, config.vocab_size, bos),
+        lambda told: source_of_file(folder, config, _arrays(config, weights, folder, told)),
+        lambda: _tokenizer(folder, config.vocab_size, special),
         defaults=_defaults(wishes, generation),
-        bos=bos,
-        ends=tuple(dict.fromkeys((bos, *_tokens(wishes, raw, "eos_token_id", EOS)))),
+        special=special,
     )
+
+
+def read_config(path: Path) -> Config:
+    """The shape that a config.json describes.
+
+    Raises:
+        CheckpointError: it is none, or of a model that this engine cannot compute; it is named.
+        FileMissing, FileError: it cannot be read.
+    """
+    return _config(read_json(path), path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -117,14 +129,16 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: there is none in it.
         FileError: it cannot be read.
     """
+    if size_of(path) > _LIMIT:
+        raise CheckpointError(f"{path}: has over {_LIMIT:,} bytes, which is no configuration")
+    data = read(path)
     try:
-        if path.stat().st_size > _LIMIT:
-            raise CheckpointError(f"{path}: has over {_LIMIT:,} bytes, which is no configuration")
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror}") from None
+        found = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not JSON ({error}); download it again") from None
+        own = ("a JSON file", "plain text")
+        raise CheckpointError(
+            not_what_was_wanted(path, data, "JSON", "download it again", reason=str(error), own=own)
+        ) from None
     if not isinstance(found, dict):
         raise CheckpointError(f"{path}: holds no object of names and values; download it again")
     return found
@@ -148,6 +162,12 @@ def _what_folder(folder: Path) -> str:
         return (
             "Meta's original release of a Llama; convert it with transformers' "
             "convert_llama_weights_to_hf.py, or llama2.c's export.py"
+        )
+    weights = [n for n in sorted(names) if n.endswith(".safetensors") or n.startswith(_PICKLE)]
+    if weights:
+        return (
+            f"holds {weights[0]} and no config.json, without which weights cannot be read: "
+            "download that too"
         )
     models = sorted(
         n for n in names if n.endswith((".bin", ".tz", ".gguf")) and not n.startswith("tok")
@@ -176,12 +196,15 @@ _UNSUPPORTED: tuple[tuple[str, tuple[Any, ...], str], ...] = (
 
 def _config(raw: Mapping[str, Any], path: Path) -> Config:
     """The shape; every difference from what the engine computes is an error that names it."""
-    kind = raw.get("model_type")
-    names = raw.get("architectures") or []
-    if kind != "llama" or any(name != "LlamaForCausalLM" for name in names):
-        architecture = f"model_type {kind!r}" if kind != "llama" else f"architecture {names[0]!r}"
+    kind, names = raw.get("model_type"), raw.get("architectures") or []
+    header = Header(path, {**raw, "rope_theta": _rope(raw, path)}.get)
+    if not isinstance(names, list):
+        raise header.refused("architectures", names, "a list of names")
+    others = [f"model_type {kind!r:.100}"] if kind != "llama" else []
+    others += [f"architecture {name!r:.100}" for name in names if name != "LlamaForCausalLM"]
+    if others:
         raise CheckpointError(
-            f"{path}: {architecture}; this engine computes LlamaForCausalLM of model_type 'llama'"
+            f"{path}: {others[0]}; this engine computes LlamaForCausalLM of model_type 'llama'"
         )
     for name, unused, words in _UNSUPPORTED:
         value = raw.get(name)
@@ -189,43 +212,24 @@ def _config(raw: Mapping[str, Any], path: Path) -> Config:
             raise CheckpointError(
                 f"{path}: {name} is {value!r:.100}: {words}, which this engine does not compute"
             )
-    rope = _rope(raw, path)
-
-    def number(name: str, default: int | None = None) -> int:
-        value = raw.get(name, default)
-        if value is None and default is not None:
-            value = default
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
-            raise CheckpointError(f"{path}: {name} is {value!r:.100}: expected a positive integer")
-        return value
-
-    def real(name: str, value: Any) -> float:
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise CheckpointError(f"{path}: {name} is {value!r:.100}: expected a number")
-        return float(value)
-
-    heads, dim = number("num_attention_heads"), number("hidden_size")
-    if dim % heads or dim // heads % 2:
-        raise CheckpointError(
-            f"{path}: hidden_size is {dim}: expected an even number for each of the "
-            f"{heads} num_attention_heads"
-        )
-    if raw.get("head_dim") not in (None, dim // heads):
+    heads, dim = header.whole("num_attention_heads"), header.whole("hidden_size")
+    size = header.head_size(dim, heads)
+    if raw.get("head_dim") not in (None, size):
         raise CheckpointError(
             f"{path}: head_dim is {raw['head_dim']!r:.100}, and this engine needs hidden_size / "
             f"num_attention_heads, {dim} / {heads}"
         )
     return Config(
         dim=dim,
-        hidden_dim=number("intermediate_size"),
-        n_layers=number("num_hidden_layers"),
+        hidden_dim=header.whole("intermediate_size"),
+        n_layers=header.whole("num_hidden_layers"),
         n_heads=heads,
-        n_kv_heads=number("num_key_value_heads", heads),
-        vocab_size=number("vocab_size"),
-        seq_len=number("max_position_embeddings", 2048),
+        n_kv_heads=header.whole("num_key_value_heads", heads),
+        vocab_size=header.whole("vocab_size"),
+        seq_len=header.whole("max_position_embeddings", 2048),
         tied=raw.get("tie_word_embeddings", False) is True,
-        norm_eps=real("rms_norm_eps", raw.get("rms_norm_eps", 1e-6)),
-        rope_theta=real("rope_theta", rope),
+        norm_eps=header.real("rms_norm_eps", 1e-6),
+        rope_theta=header.real("rope_theta", 10000.0),
     )
 
 
@@ -242,15 +246,23 @@ def _rope(raw: Mapping[str, Any], path: Path) -> Any:
                 f"{path}: {name} is of the type {kind!r}: scaled positions, which this engine "
                 "does not compute"
             )
+        if (share := rules.get("partial_rotary_factor", 1)) != 1:
+            raise CheckpointError(
+                f"{path}: partial_rotary_factor is {share!r:.100}: rotating a part of each head, "
+                "which this engine does not compute"
+            )
         theta = rules.get("rope_theta", theta)
     return theta
 
 
-def _weight_files(folder: Path) -> list[tuple[Path, Callable[[Path], TensorFile]]]:
+Opener = Callable[[Path], Mapping[str, Tensor]]
+
+
+def _weight_files(folder: Path) -> list[tuple[Path, Opener]]:
     """The files that together hold all tensors, and what opens each."""
-    kinds: tuple[tuple[str, Callable[[Path], TensorFile]], ...] = (
-        ("model.safetensors", SafetensorsFile),
-        ("pytorch_model.bin", PickleFile),
+    kinds: tuple[tuple[str, Opener], ...] = (
+        ("model.safetensors", open_safetensors),
+        ("pytorch_model.bin", open_pickle),
     )
     for name, opener in kinds:
         if (folder / name).exists():
@@ -271,6 +283,11 @@ def _weight_files(folder: Path) -> list[tuple[Path, Callable[[Path], TensorFile]
     names = sorted(p.name for p in folder.iterdir())
     held = [f"{n}, {others[n]}" for n in names if n in others]
     held += [n for n in names if n.endswith((".gguf", ".tz"))]
+    if part := next(filter(None, map(_PART.fullmatch, names)), None):
+        listing = f"{part[1]}{part[2]}.index.json"
+        held = [f"{part[0]}, a part of the weights: download {listing} too, which lists the parts"]
+    elif not held:
+        held = [f"{n}: rename it to {kinds[0][0]}" for n in names if n.endswith(".safetensors")]
     raise CheckpointError(
         f"{folder}: no model.safetensors and no pytorch_model.bin"
         + (f"; it holds {'; '.join(held)}" if held else "; download the whole folder again")
@@ -282,56 +299,22 @@ def _is_plain_name(name: object) -> bool:
 
 
 def _arrays(
-    config: Config, files: Iterable[tuple[Path, Callable[[Path], TensorFile]]], where: str
+    config: Config, files: Iterable[tuple[Path, Opener]], folder: Path, told: Told
 ) -> dict[str, NDArray[np.float32]]:
     """All tensors in our order and as float32, layers stacked."""
-    import numpy as np
-
-    left: dict[str, TensorFile] = {}  # by the name of the tensor
+    held: dict[str, Tensor] = {}
     for path, opener in files:
-        file = opener(path)
-        left.update(dict.fromkeys(file.names(), file))
-    # Everything is there and has its shape before memory is taken for anything.
-    found: dict[str, list[tuple[str, TensorFile]]] = {}
-    for name, shape in shapes(config).items():
-        in_layers = name in LAYER_TENSORS
-        found[name] = []
-        for theirs in _their_names(name, config.n_layers):
-            held = left.pop(theirs, None)
-            if held is None:
-                raise CheckpointError(
-                    f"{where}: holds no {theirs}; it is not a whole LlamaForCausalLM: "
-                    "download it again"
-                )
-            if held.shape(theirs) != (wanted := shape[1:] if in_layers else shape):
-                raise CheckpointError(
-                    f"{where}: {theirs} has the shape {held.shape(theirs)}, and config.json "
-                    f"makes it {wanted}"
-                )
-            found[name].append((theirs, held))
-    if config.tied:
-        left.pop(NAMES["wcls"], None)  # the same once more
-    for theirs in left:
-        if not theirs.endswith("rotary_emb.inv_freq"):  # of old versions; it follows from the shape
-            raise CheckpointError(
-                f"{where}: holds {theirs}, which is not part of a Llama that this engine computes"
-            )
+        held.update(opener(path))
 
-    arrays = {}
-    for name, shape in shapes(config).items():
-        arrays[name] = np.empty(shape, np.float32)
-        layers = arrays[name] if name in LAYER_TENSORS else [arrays[name]]
-        for out, (theirs, file) in zip(layers, found[name], strict=True):
-            values = file.read(theirs)
-            out[...] = interleaved(values, config.head_size) if name in ROTATED else values
-    return arrays
+    def surplus(name: str) -> bool:
+        """The classifier of a tied model once more; what follows from the shape (old versions)."""
+        again = config.tied and name == NAMES.of("wcls")
+        return again or name.endswith("rotary_emb.inv_freq")
 
+    def changed(name: str, values: NDArray[Any]) -> NDArray[Any]:
+        return interleaved(values, config.head_size) if name in ROTATED else values
 
-def _their_names(name: str, layers: int) -> Iterator[str]:
-    if name in NAMES:
-        yield NAMES[name]
-    else:
-        yield from (f"model.layers.{i}.{LAYER_NAMES[name]}.weight" for i in range(layers))
+    return gather(config, NAMES, held, folder, surplus=surplus, changed=changed, told=told)
 
 
 def _defaults(wishes: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -339,42 +322,39 @@ def _defaults(wishes: Mapping[str, Any], path: Path) -> dict[str, Any]:
     found = {n: wishes[n] for n in _SAMPLING if wishes.get(n) is not None}
     if wishes.get("do_sample") is False:
         found["temperature"] = 0.0
-    try:
-        SamplingParams(**found)
-    except InvalidArgument as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    return found
+    return checked_defaults(path, found)
 
 
-def _tokens(
-    wishes: Mapping[str, Any], raw: Mapping[str, Any], name: str, default: int
-) -> list[int]:
-    for source in (wishes, raw):
-        value = source.get(name)
-        values = value if isinstance(value, list) else [value]
-        found = [v for v in values if isinstance(v, int) and not isinstance(v, bool)]
-        if found:
-            return found
-    return [default]
+def _special(
+    folder: Path, wishes: Mapping[str, Any], raw: Mapping[str, Any], vocab_size: int
+) -> Special:
+    """What begins and ends a text: as the generation_config says, else the config."""
+    files = (("generation_config.json", wishes), ("config.json", raw))
+    headers = [Header(folder / name, values.get) for name, values in files]
+
+    def first(name: str, **limit: int) -> list[int]:
+        return next(filter(None, (header.tokens(name, **limit) for header in headers)), [])
+
+    rules = folder / "tokenizer_config.json"
+    add_bos = read_json(rules).get("add_bos_token") if rules.exists() else None
+    bos = first("bos_token_id", below=vocab_size) or [BOS]
+    ends = first("eos_token_id") or [EOS]
+    return Special.of(bos[0], *ends, add_bos=add_bos is not False)
 
 
-def _token(wishes: Mapping[str, Any], raw: Mapping[str, Any], name: str, default: int) -> int:
-    return _tokens(wishes, raw, name, default)[0]
-
-
-def _tokenizer(folder: Path, vocab_size: int, bos: int) -> Tokenizer:
+def _tokenizer(folder: Path, vocab_size: int, special: Special) -> Tokenizer:
     """tokenizer.model where it fits, tokenizer.json, or what llama2.c calls its tokenizer."""
     model, fast = folder / "tokenizer.model", folder / "tokenizer.json"
-    if model.exists() and bos == BOS:
-        tokenizer = SentencePieceTokenizer(model)
+    if model.exists():
+        tokenizer = SentencePieceTokenizer(model, special=special)
         if tokenizer.vocab_size == vocab_size or not fast.exists():
-            return tokenizer
+            return fitting(tokenizer, vocab_size, rounded_up=True)
     if fast.exists():
         from .tokenizer_json import JsonTokenizer
 
-        return JsonTokenizer(fast, bos)
+        return fitting(JsonTokenizer(fast, special), vocab_size, rounded_up=True)
     try:
-        return find_tokenizer(folder / "model.safetensors", vocab_size)
+        return find_tokenizer(folder / "model.safetensors", vocab_size, special)
     except TokenizerError:
         raise TokenizerError(
             f"{folder}: holds no tokenizer.model and no tokenizer.json; put one of them there, or "

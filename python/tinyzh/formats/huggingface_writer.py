@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import math
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ..atomic import replacing
+from ..atomic import replacing_folder
 from ..config import Config
-from ..errors import InvalidArgument
-from ..extras import require
-from ..tokenizer import BOS, EOS
-from .huggingface import LAYER_NAMES, NAMES, ROTATED, half_split
+from ..special import LLAMA2C, Special
+from ..weights import Told, as_float16, each, nothing
+from .huggingface import NAMES, ROTATED, half_split
 from .pieces import UNKNOWN, Pieces
+from .safetensors import write_safetensors
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["write_folder"]
+__all__ = ["is_of_a_model", "write_folder"]
 
 
 def write_folder(
@@ -28,64 +31,80 @@ def write_folder(
     weights: Mapping[str, NDArray[np.float32]],
     pieces: Pieces | None,
     dtype: str = "float32",
-    progress: Callable[[int, int], object] = lambda done, total: None,
+    told: Told = nothing,
+    *,
+    special: Special = LLAMA2C,
+    defaults: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[Path]:
     """Writes what transformers opens as a LlamaForCausalLM; returns the files.
 
     Args:
-        folder: made if it is not there; its files are replaced when all of them are whole.
+        folder: made if it is not there; its files are replaced when all new ones are whole, and
+            those of another model go.
         weights: by the names of ``Model.weights``.
         pieces: the tokenizer; None: the folder gets none.
         dtype: float32 or float16.
-        progress: told the tensors done and their number.
+        told: told the weights that have been written, and how many there are.
+        special: what begins and ends a text.
+        defaults: sampling parameters that the model asks for, in the words of SamplingParams.
 
     Raises:
-        MissingPackage: safetensors is not installed.
+        MissingPackage: protobuf is not installed, which tokenizer.model needs.
         InvalidArgument: a weight that float16 cannot hold.
+        FileError: it cannot be written.
     """
-    import numpy as np
-
-    save_file = require("safetensors.numpy", "hub", "writing a Hugging Face folder").save_file
-    tensors = {}
-    for done, (name, array) in enumerate(weights.items()):
-        progress(done, len(weights))
-        tensor = name.rpartition(".")[2]
-        rows = half_split(array, config.head_size) if tensor in ROTATED else array
-        with np.errstate(over="ignore"):
-            narrow = np.ascontiguousarray(rows, dtype)
-        if not np.isfinite(narrow).all() and np.isfinite(rows).all():
-            raise InvalidArgument(
-                f"{name} has a weight of {np.abs(rows).max():g}, and float16 ends at 65504: "
-                "take dtype float32"
-            )
-        tensors[_their_name(name)] = narrow
-    texts = _texts(config, dtype, pieces)
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "model.safetensors") as part:
-        part.touch()  # for its mode: the library makes files that only their owner may read
-        mode = part.stat().st_mode
-        save_file(tensors, part, metadata={"format": "pt"})
-        part.chmod(mode)
-    for name, content in texts.items():
-        with replacing(folder / name) as part:
-            text = json.dumps(content, ensure_ascii=False, indent=None if len(content) > 20 else 2)
-            part.write_text(text + "\n", encoding="utf-8")
+    files: dict[str, bytes] = {
+        name: _as_json(content)
+        for name, content in _texts(config, dtype, pieces, special, defaults).items()
+    }
     if pieces is not None:
-        with replacing(folder / "tokenizer.model") as part:
-            part.write_bytes(pieces.model())
-        texts["tokenizer.model"] = {}
-    progress(len(weights), len(weights))
-    return [folder / name for name in ("model.safetensors", *texts)]
+        files["tokenizer.model"] = pieces.model()
+
+    def tensors() -> Iterator[NDArray[Any]]:
+        done = 0
+        for name, _ in each(config):
+            told(done, total)
+            rows = weights[name]
+            if name.endswith(ROTATED):
+                rows = half_split(rows, config.head_size)
+            yield as_float16(name, rows) if dtype == "float16" else rows
+            done += rows.size
+
+    shapes = {NAMES.of(name): shape for name, shape in each(config)}
+    total = sum(map(math.prod, shapes.values()))
+    with replacing_folder(folder, is_of_a_model) as part:
+        write_safetensors(part / "model.safetensors", shapes, dtype, tensors())
+        for name, data in files.items():
+            (part / name).write_bytes(data)
+    told(total, total)
+    return [folder / name for name in ("model.safetensors", *files)]
 
 
-def _their_name(name: str) -> str:
-    if name in NAMES:
-        return NAMES[name]
-    _, layer, tensor = name.split(".")
-    return f"model.layers.{layer}.{LAYER_NAMES[tensor]}.weight"
+#: The files of a folder from which a model is read.
+_OF_A_MODEL = re.compile(
+    r"(generation_|tokenizer_)?config\.json|tokenizer\.(model|json|bin)|special_tokens_map\.json"
+    r"|added_tokens\.json|vocab\.json|merges\.txt"
+    r"|(model(-\d+-of-\d+)?\.safetensors|pytorch_model(-\d+-of-\d+)?\.bin)(\.index\.json)?"
+)
 
 
-def _texts(config: Config, dtype: str, pieces: Pieces | None) -> dict[str, dict[str, Any]]:
+def is_of_a_model(name: str) -> bool:
+    """Whether a file of this name is read as a part of the folder's model."""
+    return _OF_A_MODEL.fullmatch(name) is not None
+
+
+def _as_json(content: dict[str, Any]) -> bytes:
+    indent = None if len(content) > 20 else 2
+    return (json.dumps(content, ensure_ascii=False, indent=indent) + "\n").encode()
+
+
+def _texts(
+    config: Config,
+    dtype: str,
+    pieces: Pieces | None,
+    special: Special,
+    defaults: Mapping[str, Any],
+) -> dict[str, dict[str, Any]]:
     """The folder's JSON files by name."""
     texts: dict[str, dict[str, Any]] = {
         "config.json": {
@@ -105,30 +124,43 @@ def _texts(config: Config, dtype: str, pieces: Pieces | None) -> dict[str, dict[
             "attention_bias": False,
             "mlp_bias": False,
             "tie_word_embeddings": config.tied,
-            "bos_token_id": BOS,
-            "eos_token_id": EOS,
+            "bos_token_id": special.bos,
+            "eos_token_id": special.eos,
             "torch_dtype": dtype,
         },
         "generation_config.json": {
-            "bos_token_id": BOS,
-            "eos_token_id": [BOS, EOS],  # the next story's beginning is this one's end
-            "pad_token_id": EOS,
-            "do_sample": True,
-            "temperature": 0.9,
-            "top_p": 0.9,
+            "bos_token_id": special.bos,
+            "eos_token_id": list(special.ends),
+            "pad_token_id": special.eos,
+            **_settings(defaults),
         },
     }
     if pieces is not None:
         texts["tokenizer_config.json"] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": pieces.texts[BOS],
-            "eos_token": pieces.texts[EOS],
+            "bos_token": _text_of(pieces, special.bos),
+            "eos_token": _text_of(pieces, special.eos),
             "unk_token": next(
                 (t for t, k in zip(pieces.texts, pieces.types, strict=True) if k == UNKNOWN), None
             ),
-            "pad_token": pieces.texts[EOS],
+            "pad_token": _text_of(pieces, special.eos),
+            "add_bos_token": special.add_bos,
             "clean_up_tokenization_spaces": False,
             "model_max_length": config.seq_len,
         }
-        texts["tokenizer.json"] = pieces.json()
+        texts["tokenizer.json"] = pieces.json(special)
     return texts
+
+
+def _settings(defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Sampling parameters in transformers' words; tinyzh's own where the model asks for none."""
+    asked = {"temperature": 0.9, "top_p": 0.9, **defaults}
+    greedy = asked["temperature"] == 0
+    if greedy:
+        del asked["temperature"]
+    return {"do_sample": not greedy, **asked}
+
+
+def _text_of(pieces: Pieces, token: int) -> str | None:
+    """How a token is written; None: the vocabulary was rounded up, and it has no piece."""
+    return pieces.texts[token] if token < len(pieces.texts) else None

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import base64
 import io
+import random
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import TokenizerError
 from ..extras import require
-from ..tokenizer import BOS, EOS, BinTokenizer, SentencePieceTokenizer, Tokenizer
+from ..special import BOS, EOS, LLAMA2C, Special
+from ..tokenizer import BinTokenizer, SentencePieceTokenizer, Tokenizer
 from .tokenizer_json import JsonTokenizer
 
-__all__ = ["Pieces"]
+__all__ = ["Pieces", "difference"]
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 _TYPES = {"normal": NORMAL, "unknown": UNKNOWN, "control": CONTROL, "byte": BYTE}
@@ -113,6 +115,18 @@ class Pieces:
             tokenizer.character_map,
         )
 
+    def padded(self, size: int) -> Pieces:
+        """With pieces that no text has behind its own, up to ``size`` of them."""
+        more = range(len(self.texts), size)
+        if not more:
+            return self
+        return replace(
+            self,
+            texts=[*self.texts, *(f"<unused {i}>" for i in more)],
+            scores=[*self.scores, *(0.0 for _ in more)],
+            types=[*self.types, *(CONTROL for _ in more)],
+        )
+
     # ---- into files ---------------------------------------------------------------------------
 
     def model(self) -> bytes:
@@ -130,12 +144,22 @@ class Pieces:
         rules.remove_extra_whitespaces = self.squeeze_spaces
         return bytes(model.SerializeToString())
 
-    def opened(self, path: Path) -> SentencePieceTokenizer:
+    def opened(self, path: Path, special: Special = LLAMA2C) -> SentencePieceTokenizer:
         """As a tokenizer; ``path`` is where the content comes from."""
-        return SentencePieceTokenizer(path, self.model())
+        return SentencePieceTokenizer(path, self.model(), special)
 
     def bin(self) -> bytes:
-        """As llama2.c's ``tokenizer.bin``: each piece's score, length and bytes."""
+        """As llama2.c's ``tokenizer.bin``: each piece's score, length and bytes.
+
+        Raises:
+            TokenizerError: one of the first three pieces, which are reserved there, is text.
+        """
+        for i, kind in enumerate(self.types[:3]):
+            if kind in (NORMAL, USER_DEFINED, BYTE):
+                raise TokenizerError(
+                    f"piece {i} is the text {self.texts[i]!r:.40}, and a tokenizer.bin has <unk>, "
+                    "BOS and EOS as its first three"
+                )
         pieces = [text.replace("▁", " ").encode() for text in self.texts]
         for i, mark in ((BOS, b"\n<s>\n"), (EOS, b"\n</s>\n")):
             if i < len(pieces):
@@ -146,8 +170,8 @@ class Pieces:
             file.write(struct.pack("<fi", score, len(piece)) + piece)
         return file.getvalue()
 
-    def json(self) -> dict[str, Any]:
-        """As the tokenizers library's ``tokenizer.json``.
+    def json(self, special: Special = LLAMA2C) -> dict[str, Any]:
+        """As the tokenizers library's ``tokenizer.json``, BOS before a text if it belongs there.
 
         A merge of two pieces is one that the vocabulary has whole; better scores come first.
         """
@@ -178,8 +202,15 @@ class Pieces:
         ]
         if self.dummy_prefix:
             after.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
-        begin = {"SpecialToken": {"id": self.texts[BOS], "type_id": 0}}
-        begin_second = {"SpecialToken": {"id": self.texts[BOS], "type_id": 1}}
+        bos = self.texts[special.bos : special.bos + 1] if special.add_bos else []
+
+        def begun(part: str, i: int) -> list[dict[str, Any]]:
+            """A text, or the second of a pair, with what stands before it."""
+            before: list[dict[str, Any]] = [
+                {"SpecialToken": {"id": text, "type_id": i}} for text in bos
+            ]
+            return [*before, {"Sequence": {"id": part, "type_id": i}}]
+
         return {
             "version": "1.0",
             "truncation": None,
@@ -201,19 +232,10 @@ class Pieces:
             "pre_tokenizer": None,
             "post_processor": {
                 "type": "TemplateProcessing",
-                "single": [begin, {"Sequence": {"id": "A", "type_id": 0}}],
-                "pair": [
-                    begin,
-                    {"Sequence": {"id": "A", "type_id": 0}},
-                    begin_second,
-                    {"Sequence": {"id": "B", "type_id": 1}},
-                ],
+                "single": begun("A", 0),
+                "pair": [*begun("A", 0), *begun("B", 1)],
                 "special_tokens": {
-                    self.texts[BOS]: {
-                        "id": self.texts[BOS],
-                        "ids": [BOS],
-                        "tokens": [self.texts[BOS]],
-                    }
+                    text: {"id": text, "ids": [special.bos], "tokens": [text]} for text in bos
                 },
             },
             "decoder": {"type": "Sequence", "decoders": after},
@@ -236,5 +258,32 @@ class Pieces:
 
 
 def _model_message() -> Any:
-    require("google.protobuf", "hub", "SentencePiece's file")
+    require("google.protobuf", what="SentencePiece's file", package="protobuf")
     return require("sentencepiece.sentencepiece_model_pb2", "hub").ModelProto()
+
+
+def difference(one: Tokenizer, other: Tokenizer) -> str:
+    """How the second tokenizer differs from the first, in words; empty: it does not.
+
+    It may have more pieces, if they are no text: those of a vocabulary that was rounded up.
+    """
+    texts, others = _texts(one), _texts(other)
+    if texts != others[: len(texts)] or any(others[len(texts) :]):
+        return "has other pieces"
+    text = _text_of_pieces(one)
+    if one.encode(text, bos=False) != other.encode(text, bos=False):
+        return f"cuts {text[:20]!r}… in another way"
+    return ""
+
+
+def _texts(tokenizer: Tokenizer) -> list[bytes]:
+    """The pieces that are text, by id; what an unknown one is shown as differs between files."""
+    pieces = tokenizer.vocabulary.pieces()
+    return [data if kind in ("normal", "byte") else b"" for data, kind in pieces]
+
+
+def _text_of_pieces(tokenizer: Tokenizer) -> str:
+    """A text of what the vocabulary has, so that no rule for other characters plays a part."""
+    pieces = [data for data, kind in tokenizer.vocabulary.pieces() if kind == "normal"]
+    chosen = random.Random(1).choices(pieces, k=500) if pieces else []
+    return b"".join(chosen).decode("utf-8", "ignore")

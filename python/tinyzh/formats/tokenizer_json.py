@@ -13,6 +13,8 @@ from typing import Any
 from .. import _core
 from ..errors import InvalidArgument, TokenizerError
 from ..extras import require
+from ..files import not_what_was_wanted, read
+from ..special import Special
 from ..tokenizer import checked_text
 
 __all__ = ["JsonTokenizer"]
@@ -28,22 +30,28 @@ class JsonTokenizer:
 
     Args:
         path: the file.
-        bos: the id that begins a text; None: none does, unless the file says so.
+        special: what begins and ends a text; None: only what the file says.
 
     Raises:
         MissingPackage: tokenizers is not installed.
         TokenizerError: no such file, or one of another kind.
     """
 
-    def __init__(self, path: str | Path, bos: int | None = None) -> None:
+    def __init__(self, path: str | Path, special: Special | None = None) -> None:
         self.path = Path(path)
         library = require("tokenizers", "hub", f"{path}")
+        data = read(self.path)
         try:
-            text = self.path.read_text(encoding="utf-8")
+            text = data.decode()
             self._library = library.Tokenizer.from_str(text)
             self._file: dict[str, Any] = json.loads(text)
         except Exception as error:  # the library raises Exception itself
-            raise TokenizerError(f"{path}: not a tokenizer.json ({error})") from None
+            remedy = "put the tokenizer.json of this model there"
+            raise TokenizerError(
+                not_what_was_wanted(
+                    path, data, "a tokenizer.json", remedy, reason=str(error), own=("a JSON file",)
+                )
+            ) from None
         if (kind := self._file["model"].get("type")) != "BPE":
             raise TokenizerError(
                 f"{path}: a tokenizer of the type {kind!r}; BPE can be read: look for a "
@@ -51,7 +59,7 @@ class JsonTokenizer:
             )
         self._library.no_truncation()
         self._library.no_padding()
-        self._bos = bos
+        self._special = special
 
     @cached_property
     def _tokens(self) -> dict[int, str]:
@@ -139,12 +147,22 @@ class JsonTokenizer:
     @cached_property
     def _before(self) -> list[int]:
         """What the file puts in front of a text, where it says so; else BOS."""
+        if self._special is not None and not self._special.add_bos:
+            return []
         bare = self._library.encode("x", add_special_tokens=False).ids
         whole = self._library.encode("x", add_special_tokens=True).ids
         if len(whole) > len(bare) and (before := whole[: whole.index(bare[0])]):
             return list(before)
         # No rule: a Llama's tokenizer has one, which old files leave to the program.
-        return [] if self._bos is None or self.by_bytes else [self._bos]
+        return [] if self._special is None or self.by_bytes else [self._special.bos]
+
+    @property
+    def special(self) -> Special | None:
+        """What begins and ends a text, so far as that is known."""
+        if self._special is None:
+            return None
+        bos = self._before[0] if self._before else self._special.bos
+        return Special.of(bos, *self._special.ends, add_bos=bool(self._before))
 
     def _ids(self, text: str, dummy_prefix: bool | None) -> list[int]:
         library = self._without_prefix if dummy_prefix is False else self._library
@@ -177,15 +195,17 @@ class JsonTokenizer:
 
         Args:
             bos: put before it what the file puts before a text, which may be nothing.
-            eos: not known to this file: InvalidArgument.
+            eos: put the token for the end behind it; InvalidArgument: the file does not say which.
             dummy_prefix: False leaves out the space that the file may put in front of a text.
         """
-        if eos:
+        if eos and self._special is None:
             raise InvalidArgument("eos is True: a tokenizer.json does not say which id that is")
         ids = self._ids(checked_text(text), dummy_prefix)
-        if bos and not (before := self._before) and not ids and self._bos is not None:
-            return [self._bos]  # a model needs something to begin with
-        return [*before, *ids] if bos else ids
+        before = self._before if bos else []
+        if bos and not before and not ids and self._special is not None:
+            before = [self._special.bos]  # a model needs something to begin with
+        after = [self._special.eos] if eos and self._special is not None else []
+        return [*before, *ids, *after]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids; broken characters become U+FFFD."""

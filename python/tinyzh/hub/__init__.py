@@ -5,7 +5,7 @@
 >>> model = tinyzh.Model(path)
 """
 
-from .choice import Choice, choose
+from .choice import Picked, choose
 from .download import Pulled, fetch, pull, split_name
 
-__all__ = ["Choice", "Pulled", "choose", "fetch", "pull", "split_name"]
+__all__ = ["Picked", "Pulled", "choose", "fetch", "pull", "split_name"]

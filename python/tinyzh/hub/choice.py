@@ -8,14 +8,20 @@ from dataclasses import dataclass
 
 from ..errors import FileMissing, InvalidArgument
 
-__all__ = ["Choice", "choose"]
+__all__ = ["Picked", "choose"]
 
 # Files that other programs call .bin, and files of tokens or of pieces.
 _NO_CHECKPOINT = re.compile(
-    r"pytorch_model|training_args|optimizer|scheduler|rng_state|random_states|adapter|^ggml"
+    r"pytorch_model|training_args|optimizer|scheduler|rng_state|random_states|adapter|openvino"
+    r"|imatrix|learned_embeds|mm_projector|non_lora|^ggml|^consolidated|^mp_rank|^zero_pp"
+    r"|(^|[._-])(lora|vocab(ulary)?|merges|(v_|value_|lm_)?head|train|val(id)?|test)\.bin$"
     r"|(^|[._-])tok(enizer)?\d*([._-].*)?\.bin$",
     re.IGNORECASE,
 )
+#: What lies beside the weights of OpenVINO (x.xml, x.bin) and of ncnn (x.param, x.bin).
+_COMPANIONS = ("xml", "param")
+#: What lies beside model.bin of CTranslate2.
+_CTRANSLATE2 = re.compile(r"(shared_|source_|target_)?vocabulary\.(json|txt)")
 _NAMED_TOKENIZER = re.compile(r"(tokenizer|tok\d+)\.(model|bin)")
 _FOLDER_FILES = (
     "config.json",
@@ -29,19 +35,25 @@ _SHARD = re.compile(r"-(\d+)-of-(\d+)\.(safetensors|bin)")
 # The kinds of GGUF, the first one taken first; a name that says none of them comes last.
 _GGUF_KINDS = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1")
 _GGUF_KIND = re.compile(r"(?:^|[._-])(b?f16|f32|i?q\d\w*)(?=[.-])", re.IGNORECASE)
+_NO_MODEL_IN_GGUF = re.compile(r"mmproj|imatrix|vocab", re.IGNORECASE)
 _GGUF_PART = re.compile(r"-\d+-of-\d+\.gguf$")
 
 
 @dataclass(frozen=True)
-class Choice:
+class Picked:
     """What to download of a repository, and what to open of it."""
 
     path: str  #: of the model in the repository; of a folder: "" or "folder"
     files: tuple[str, ...]  #: that, and what belongs to it
     format: str  #: ``llama2.c``, ``tz``, ``Hugging Face``, ``GGUF`` or ``PyTorch``
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a Hugging Face folder, with either kind of weights."""
+        return self.format in ("Hugging Face", "PyTorch")
 
-def choose(files: Sequence[str], file: str | None = None) -> Choice:
+
+def choose(files: Sequence[str], file: str | None = None) -> Picked:
     """Picks the model among a repository's files.
 
     The first of these that there is: a llama2.c checkpoint (``.bin``), a ``.tz`` file, a Hugging
@@ -70,13 +82,13 @@ def choose(files: Sequence[str], file: str | None = None) -> Choice:
     raise FileMissing(f"no model among its files: {_listed(files)}")
 
 
-def _named(files: Sequence[str], file: str) -> Choice:
+def _named(files: Sequence[str], file: str) -> Picked:
     if file not in files:
         folder = file.rstrip("/") + "/"
         inside = [name for name in files if name.startswith(folder)]
         if inside:
             inner = choose([name.removeprefix(folder) for name in inside])
-            return Choice(
+            return Picked(
                 (folder + inner.path).rstrip("/"),
                 tuple(folder + name for name in inner.files),
                 inner.format,
@@ -97,10 +109,10 @@ def _named(files: Sequence[str], file: str) -> Choice:
     return _file(beside, folder, name, format)
 
 
-def _in_folder(files: Sequence[str], folder: str) -> Choice | None:
+def _in_folder(files: Sequence[str], folder: str) -> Picked | None:
     """The model that lies in a folder (``""``, ``"a/"``), not deeper."""
     names = _names_in(files, folder)
-    checkpoints = [n for n in names if n.endswith(".bin") and not _NO_CHECKPOINT.search(n)]
+    checkpoints = [n for n in names if _is_checkpoint(n, names)]
     for format, found in (
         ("llama2.c", checkpoints),
         ("tz", [n for n in names if n.endswith(".tz")]),
@@ -119,9 +131,19 @@ def _in_folder(files: Sequence[str], folder: str) -> Choice | None:
     return None
 
 
+def _is_checkpoint(name: str, beside: Sequence[str]) -> bool:
+    """Whether a file is one of llama2.c's, by its name and those of the files beside it."""
+    if not name.endswith(".bin") or _NO_CHECKPOINT.search(name):
+        return False
+    stem = name.removesuffix(".bin")
+    if any(f"{stem}.{other}" in beside for other in _COMPANIONS):
+        return False
+    return name != "model.bin" or not any(map(_CTRANSLATE2.fullmatch, beside))
+
+
 def _gguf(names: Sequence[str], folder: str) -> str | None:
     """The most precise of several files of one model."""
-    files = [name for name in names if name.endswith(".gguf")]
+    files = [n for n in names if n.endswith(".gguf") and not _NO_MODEL_IN_GGUF.search(n)]
     whole = [name for name in files if not _GGUF_PART.search(name)]
     if files and not whole:
         raise InvalidArgument(
@@ -140,16 +162,16 @@ def _rank(name: str) -> int:
     return _GGUF_KINDS.index(kinds[-1]) if known else len(_GGUF_KINDS)
 
 
-def _file(names: Iterable[str], folder: str, name: str, format: str) -> Choice:
+def _file(names: Iterable[str], folder: str, name: str, format: str) -> Picked:
     """A single file with the tokenizers that tokenizer.py would look for beside it."""
     stem = name.removesuffix(".bin")
     own = (f"{stem}.tokenizer.model", f"{stem}.tokenizer.bin", f"{stem}.model")
     beside = () if format == "GGUF" else (n for n in names if n in own or _is_tokenizer(n))
     files = (name, *(n for n in beside if n != name))
-    return Choice(folder + name, tuple(folder + n for n in files), format)
+    return Picked(folder + name, tuple(folder + n for n in files), format)
 
 
-def _hugging_face(names: Sequence[str], folder: str, weights: str) -> Choice:
+def _hugging_face(names: Sequence[str], folder: str, weights: str) -> Picked:
     if "config.json" not in names:
         raise FileMissing(f"no {folder}config.json, without which {weights} cannot be read")
     held = _weights(names, weights)
@@ -157,7 +179,7 @@ def _hugging_face(names: Sequence[str], folder: str, weights: str) -> Choice:
         raise FileMissing(f"{folder}{weights}.index.json without the files that it lists")
     others = (n for n in names if n in _FOLDER_FILES or _is_tokenizer(n))
     format = "PyTorch" if weights.endswith(".bin") else "Hugging Face"
-    return Choice(folder.rstrip("/"), tuple(folder + n for n in (*held, *others)), format)
+    return Picked(folder.rstrip("/"), tuple(folder + n for n in (*held, *others)), format)
 
 
 def _weights(names: Sequence[str], weights: str) -> tuple[str, ...]:

@@ -14,8 +14,10 @@ from typing import Any
 from ..atomic import replacing
 from ..errors import FileError, FileMissing, InvalidArgument, TinyzhError
 from ..extras import require
+from ..formats.huggingface import read_config
 from .choice import choose
 from .failures import NotReached, explained
+from .resume import bring
 
 __all__ = ["Pulled", "fetch", "pull", "split_name"]
 
@@ -30,7 +32,7 @@ class Pulled:
     path: Path  #: what ``tinyzh.Model`` takes
     name: str  #: ``owner/name``
     revision: str  #: the commit
-    format: str  #: as of :class:`Choice`
+    format: str  #: as of :class:`Picked`
     files: tuple[Path, ...]
     offline: bool = False  #: taken from the cache, the hub was not asked
     unasked: str = ""  #: why it could not be, if it was to be
@@ -141,11 +143,16 @@ class _Repository:
         commit, entries = info.sha, {entry.rfilename: entry for entry in info.siblings}
         with _in(self.name):
             choice = choose([name for name in entries if _is_inside(name)], file)
+        # A model that the engine does not compute is refused before its weights are downloaded.
+        config = f"{choice.path}/config.json".removeprefix("/") if choice.is_folder else None
         paths: dict[str, Path] = {}
         for name in reversed(choice.files):  # the weights last: without them it is no model
             was_there = self._is_cached(name, commit)
-            paths[name] = self._file(name, commit, progress)
+            paths[name] = self._file(entries[name], commit, progress)
             self._check(paths[name], entries[name], contents=verify or not was_there)
+            if name == config:
+                with _in(self.name):
+                    read_config(paths[name])
         folder = paths[name].parents[name.count("/")]
         self._remember(folder)
         files = tuple(paths[name] for name in choice.files)
@@ -169,14 +176,24 @@ class _Repository:
             folder / choice.path, self.name, folder.name, choice.format, paths, True, unasked
         )
 
-    def _file(self, file: str, commit: str, progress: bool) -> Path:
+    def _file(self, entry: Any, commit: str, progress: bool) -> Path:
         """Downloads one file.  One at a time, since Ctrl-C does not stop huggingface_hub's threads
         and would leave files in the cache that nobody has checked."""
         with explained(self.hub, self.name, commit), _bars(self.hub, progress):
+            bring(
+                self.hub,
+                self.name,
+                entry.rfilename,
+                commit,
+                size=entry.size,
+                hash=_hash(entry),
+                cache_dir=self.cache_dir,
+                token=self.token,
+            )
             return Path(
                 self.hub.hf_hub_download(
                     self.name,
-                    file,
+                    entry.rfilename,
                     revision=commit,
                     cache_dir=self.cache_dir,
                     token=self.token,
@@ -246,15 +263,20 @@ class _Repository:
         )
 
 
+def _hash(entry: Any) -> str | None:
+    """What the hub says of a file's content: SHA-256 of one in Git LFS, Git's SHA-1 of another."""
+    return entry.lfs["sha256"] if entry.lfs is not None else entry.blob_id or None
+
+
 def _difference(path: Path, entry: Any) -> str | None:
     """How a file's hash differs from what the hub says; None: it does not, or nothing is said."""
-    if (lfs := entry.lfs) is not None:
-        digest, wanted, kind = hashlib.sha256(), lfs["sha256"], "SHA-256"
-    elif entry.blob_id:
-        digest, wanted, kind = hashlib.sha1(usedforsecurity=False), entry.blob_id, "Git's SHA-1"
-        digest.update(b"blob %d\0" % path.stat().st_size)
-    else:
+    if (wanted := _hash(entry)) is None:
         return None
+    if entry.lfs is not None:
+        digest, kind = hashlib.sha256(), "SHA-256"
+    else:
+        digest, kind = hashlib.sha1(usedforsecurity=False), "Git's SHA-1"
+        digest.update(b"blob %d\0" % path.stat().st_size)
     with path.open("rb") as stream:
         while block := stream.read(1 << 20):
             digest.update(block)

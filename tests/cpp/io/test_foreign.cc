@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "io/checkpoint.h"
+#include "io/foreign.h"
 #include "io/make_checkpoint.h"
 
 using namespace tinyzh;
@@ -57,20 +57,33 @@ TEST_CASE("foreign: each kind is named, with what to do") {
       {"\x93NUMPY\x01\0v\0"s + rest, "NumPy", ".bin"},
       {"model.bin"s + std::string(248, '\0') + "ustar" + rest, "tar", "unpack"},
       {"a"s + std::string(256, '\0') + "ustar" + rest, "tar", "unpack"},
-      {"{\n  \"dim\": 768\n}", "JSON", ".bin"},
-      {" [1, 2]", "JSON", ".bin"},
+      {"{\n  \"dim\": 768\n}", "JSON", "model's file"},
+      {" [1, 2]", "JSON", "model's file"},
       {tokenizer_bin(), "tokenizer", "model's .bin"},
       {tokenizer_bin().substr(0, 4 + 13 + 13 + 14), "tokenizer", "model's .bin"},
       {"\x0a\x0e\x0a\x05<unk>\x15\0\0\0\0\x18\x02\x0a\x0c"s, "tokenizer", "model's .bin"},
-      {"从前，有一只小兔子。\n", "plain text", ".bin"},
-      {"once upon a time", "plain text", ".bin"},
-      {"[project]\nname = 1\n", "plain text", ".bin"},
-      {"{", "plain text", ".bin"},
+      {"从前，有一只小兔子。\n", "plain text", "model's file"},
+      {"once upon a time", "plain text", "model's file"},
+      {"[project]\nname = 1\n", "plain text", "model's file"},
+      {"{", "plain text", "model's file"},
       {std::string(100, '\0'), "zero bytes", "download"},
       {"\x1c\0\0\0TFL3"s + rest, "TensorFlow Lite", "export.py"},
       {"\x08\x08\x12\x07pytorch\x1a"s + rest, "ONNX", "Hugging Face folder"},
       {"\6\0\0\0\x17\0TransformerDecoderSpec\0"s + rest, "CTranslate2", "Hugging Face folder"},
       {"ak42\0\0\0\1"s + rest, "big-endian", "export"},
+      {"tzsess1\n"s + rest, "session", "Session.load"},
+      {"\x89PNG\r\n\x1a\n"s + rest, "picture", "model's file"},
+      {"\xff\xd8\xff\xe0"s + rest, "picture", "model's file"},
+      {"RIFF\1\2\3\4WEBP"s + rest, "picture", "model's file"},
+      {"ID3\3"s + rest, "sound", "model's file"},
+      {"\0\0\0\x20" "ftypisom"s + rest, "film", "model's file"},
+      {"%PDF-1.7\n"s + rest, "PDF", "model's file"},
+      {"\x7f" "ELF\2\1\1"s + rest, "program", "model's file"},
+      {"MZ\x90\0"s + rest, "program", "model's file"},
+      {"Rar!\x1a\7\1\0"s + rest, "compressed", "decompress"},
+      {"SQLite format 3\0"s + rest, "database", "model's file"},
+      {"PAR1"s + rest, "table", "model's file"},
+      {"\x82\xa5model\x81"s + rest, "Flax", "save_pretrained"},
   };
   for (const Kind& kind : kinds) {
     CAPTURE(kind.name);
@@ -81,6 +94,13 @@ TEST_CASE("foreign: each kind is named, with what to do") {
   }
 }
 
+TEST_CASE("foreign: some remedies hold whatever was wanted") {
+  CHECK(what_is(as_bytes("version https://git-lfs.github.com/spec/v1\n"s)).always);
+  CHECK(what_is(as_bytes("<html>"s)).always);
+  CHECK_FALSE(what_is(as_bytes("GGUF\3\0\0\0"s)).always);
+  CHECK_FALSE(what_is(as_bytes("{\"a\": 1}"s)).always);
+}
+
 TEST_CASE("foreign: what is nothing known is not guessed at") {
   CHECK(describe("") == "");
   CHECK(describe(" \n") == "");
@@ -88,6 +108,8 @@ TEST_CASE("foreign: what is nothing known is not guessed at") {
   CHECK(describe("abc\x01") == "");
   CHECK(describe("text and then \xff\xfe") == "");
   CHECK(describe("\x80\x02"s) == "");
+  CHECK(describe("\x82\xa5mod\x01l"s + std::string(100, '\1')) == "");  // no name in a mapping
+  CHECK(describe("\x82\xbf" "model"s) == "");
   CHECK(describe("\x80\x02\0\0"s + std::string(100, '\1')) == "");                 // the dim 640 of a v0 header
   CHECK(describe(raw(uint32_t{27}) + piece("<unk>", 0)) == "");                   // too little to tell
   CHECK(describe(raw(uint32_t{27}) + piece("<unk>", NAN) + tokenizer_bin()) == "");
@@ -105,6 +127,7 @@ TEST_CASE("foreign: cut anywhere, nothing is read beyond the end") {
   const std::vector<std::string> wholes = {tokenizer_bin(),
                                            "\x0a\x0e\x0a\x05<unk>\x15\0\0\0\0"s,
                                            "\x80\x04\x95"s,
+                                           "\x82\xa5model\x81"s,
                                            "version https://git-lfs"s,
                                            raw(uint64_t{9}) + "{\"a\":1}",
                                            "a"s + std::string(256, '\0') + "ustar"};

@@ -218,7 +218,7 @@ TEST_CASE("fewer than the three reserved entries are refused") {
 
 TEST_CASE("files given by mistake are named") {
   CHECK(mentions(refusal("version https://git-lfs.github.com/spec/v1\noid sha256:0", 512), "git lfs pull"));
-  CHECK(mentions(refusal("<!DOCTYPE html><html></html>", 512), "web page"));
+  CHECK(mentions(refusal("<!DOCTYPE html><html></html>", 512), "HTML or XML page"));
   CHECK(mentions(refusal(std::string("\n\x0e\n\x05<unk>\x15\0\0\0\0\x18\x02", 16), 512), "SentencePiece"));
 }
 

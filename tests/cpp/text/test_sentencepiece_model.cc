@@ -177,6 +177,6 @@ TEST_CASE("sentencepiece model: byte pieces are all there or none is") {
 
 TEST_CASE("sentencepiece model: files given by mistake are named") {
   expect_refusal("version https://git-lfs.github.com/spec/v1\noid sha256:0", {"git lfs pull"});
-  expect_refusal("<!DOCTYPE html><html></html>", {"web page"});
+  expect_refusal("<!DOCTYPE html><html></html>", {"HTML or XML page"});
   expect_refusal("", {"0 unknown pieces", "cut short"});
 }
