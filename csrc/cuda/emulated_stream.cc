@@ -19,7 +19,6 @@ void EmulatedStream::put(Work work) {
   }
   waiting_.push_back(std::move(work));
   ++given_;
-  if (!lazy) run_until(given_);
 }
 
 void EmulatedStream::run_one() {

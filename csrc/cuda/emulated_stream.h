@@ -14,7 +14,7 @@ class EmulatedStream {
  public:
   using Work = std::function<void()>;
 
-  // Now if lazy is false, else when somebody waits; while something is captured, as often as that is replayed.
+  // For when somebody waits; while something is captured, for as often as that is replayed.
   void put(Work work);
 
   uint64_t given() const { return given_; }  // pieces of work so far, counting from 1
@@ -26,8 +26,6 @@ class EmulatedStream {
 
   void begin_capture() { capturing_ = true; }
   std::vector<Work> end_capture();
-
-  bool lazy = true;
 
  private:
   std::deque<Work> waiting_;

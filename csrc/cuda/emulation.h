@@ -133,17 +133,11 @@ inline int __dp4a(int a, int b, int c) {
   return c;
 }
 
-// Atomic operations on the device's memory: blocks run one after another, and a fiber until it waits.
+// Atomic on the device's memory: blocks run one after another, and a fiber until it waits.
 template <class T>
 T atomicAdd(T* place, T value) {
   const T before = *place;
   *place = before + value;
-  return before;
-}
-template <class T>
-T atomicOr(T* place, T value) {
-  const T before = *place;
-  *place = before | value;
   return before;
 }
 inline void __threadfence() {}

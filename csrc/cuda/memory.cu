@@ -121,11 +121,7 @@ Graph::Graph(const Queue& queue, const std::function<void()>& put) : kept_(std::
   const std::unique_ptr<CUgraph_st, Destroy> owned(graph);
   if (thrown) std::rethrow_exception(thrown);
   check(ended, "a graph could not be captured");
-#if CUDART_VERSION >= 12000
   check(cudaGraphInstantiate(&kept_->graph, graph, 0), "a graph could not be made");
-#else
-  check(cudaGraphInstantiate(&kept_->graph, graph, nullptr, nullptr, 0), "a graph could not be made");
-#endif
 }
 Graph::~Graph() {
   if (kept_->graph) cudaGraphExecDestroy(kept_->graph);

@@ -253,13 +253,9 @@ TEST_CASE("emulation: atomic operations in shared memory do not get in each othe
 }
 
 TEST_CASE("emulation: atomic operations on the device's memory") {
-  unsigned sum = 0, bits = 0;
-  in_every_order({3}, {32}, [&] {
-    atomicAdd(&sum, 1u);
-    atomicOr(&bits, 1u << threadIdx.x);
-  });
+  unsigned sum = 0;
+  in_every_order({3}, {32}, [&] { atomicAdd(&sum, 1u); });
   CHECK(sum == 5 * 3 * 32);
-  CHECK(bits == ~0u);
 }
 
 namespace {
