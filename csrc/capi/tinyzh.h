@@ -87,7 +87,8 @@ typedef struct tinyzh_model tinyzh_model;
 typedef enum tinyzh_type { TINYZH_AUTO = 0, TINYZH_FLOAT32 = 1, TINYZH_FLOAT16 = 2, TINYZH_INT8 = 3, TINYZH_INT4 = 4,
                            TINYZH_BFLOAT16 = 5 } tinyzh_type;
 
-/* Where large memory comes from: weights, keys and values, working memory; lists and strings come from operator new.
+/* Where large memory comes from: weights, keys and values, working memory; lists and strings come from operator new,
+ * and what lies on a GPU from its driver.
  * Both functions are called from any thread, several at a time, and must not throw or call this library. */
 typedef struct tinyzh_allocator {
   void* (*allocate)(void* user, size_t size, size_t alignment); /* NULL: there is no memory; alignment is 64 */
