@@ -77,6 +77,11 @@ struct Cells {
   std::vector<Touch> touches;
 };
 Cells& cells(void* key, size_t count, size_t size);
+// Where the running thread is: barriers of the block and syncs of its warp so far.
+struct Moment {
+  int thread, barriers, syncs;
+};
+Moment now();
 void touch_read(Cells& cells, size_t index);
 void touch_write(Cells& cells, size_t index);
 void touch_atomic(Cells& cells, size_t index);  // reads and writes; atomic ones do not get in each other's way

@@ -1,4 +1,4 @@
-// Fibers of POSIX, and the rules of a block.
+// Fibers of POSIX, and how the threads of a block take turns.
 #undef _FORTIFY_SOURCE  // its longjmp takes another stack for a mistake
 #include "cuda/emulation.h"
 
@@ -349,45 +349,6 @@ Block& block() {
   return *running;
 }
 
-Cells::Touch& touched(Cells& cells, size_t index) {
-  if (index >= cells.count)
-    fault("shared memory of " + std::to_string(cells.count) + " is touched at " + std::to_string(index));
-  return cells.touches[index];
-}
-
-// Whether something that thread `other` did is certainly over: a barrier of the block lies between, or, within a
-// warp, one of the warp.
-bool is_over(int other, int barrier, int sync) {
-  Block& b = block();
-  if (other == b.thread() || barrier < b.barriers()) return true;
-  const int warp = static_cast<int>(kWarp);
-  return other / warp == b.thread() / warp && sync < b.self().syncs;
-}
-
-// Whether all that others wrote with atomic operations is over, or nobody else did.
-bool atomics_are_over(const Cells::Touch& t) { return !t.many_atomics || t.write_barrier < block().barriers(); }
-
-void check_readers_are_over(const Cells::Touch& t, size_t index) {
-  Block& b = block();
-  if (t.reader < 0 || t.read_barrier != b.barriers()) return;
-  // Many readers are over like one, unless they were of several warps, which only the block's barrier orders.
-  const int warp = static_cast<int>(kWarp);
-  const bool own = !t.many && t.reader == b.thread();
-  const bool warp_is_over = !t.many_warps && t.reader / warp == b.thread() / warp && t.read_sync < b.self().syncs;
-  if (!own && !warp_is_over)
-    fault("shared memory is written at " + std::to_string(index) + " without waiting for who reads it");
-}
-
-void note_write(Cells::Touch& t, bool atomic) {
-  Block& b = block();
-  const bool others = t.atomic && t.write_barrier == b.barriers() && (t.many_atomics || t.writer != b.thread());
-  t.many_atomics = atomic && others;
-  t.atomic = atomic;
-  t.writer = b.thread();
-  t.write_barrier = b.barriers();
-  t.write_sync = b.self().syncs;
-}
-
 }  // namespace
 
 void fault(const std::string& what) { throw Fault(what); }
@@ -435,41 +396,9 @@ unsigned lane() { return block().lane(); }
 
 Cells& cells(void* key, size_t count, size_t size) { return block().cells(key, count, size); }
 
-void touch_read(Cells& cells, size_t index) {
-  Cells::Touch& t = touched(cells, index);
+Moment now() {
   Block& b = block();
-  if (t.writer < 0) fault("shared memory is read at " + std::to_string(index) + ", where nothing was written");
-  if (!is_over(t.writer, t.write_barrier, t.write_sync) || !atomics_are_over(t))
-    fault("shared memory is read at " + std::to_string(index) + " without waiting for who writes it");
-  const int warp = static_cast<int>(kWarp);
-  if (t.read_barrier != b.barriers()) {
-    t.many = t.many_warps = false;
-    t.reader = b.thread();
-    t.read_sync = b.self().syncs;
-  } else if (t.reader != b.thread()) {
-    t.many = true;
-    t.many_warps |= t.reader / warp != b.thread() / warp;
-    t.reader = b.thread();
-    t.read_sync = std::max(t.read_sync, b.self().syncs);
-  }
-  t.read_barrier = b.barriers();
-}
-
-void touch_write(Cells& cells, size_t index) {
-  Cells::Touch& t = touched(cells, index);
-  if (t.writer >= 0 && (!is_over(t.writer, t.write_barrier, t.write_sync) || !atomics_are_over(t)))
-    fault("shared memory is written at " + std::to_string(index) + " by two threads at once");
-  check_readers_are_over(t, index);
-  note_write(t, false);
-}
-
-void touch_atomic(Cells& cells, size_t index) {
-  Cells::Touch& t = touched(cells, index);
-  if (t.writer < 0) fault("shared memory is read at " + std::to_string(index) + ", where nothing was written");
-  if (!t.atomic && !is_over(t.writer, t.write_barrier, t.write_sync))
-    fault("shared memory is written at " + std::to_string(index) + " by two threads at once");
-  check_readers_are_over(t, index);
-  note_write(t, true);
+  return {b.thread(), b.barriers(), b.self().syncs};
 }
 
 }  // namespace tinyzh::cuda::emulation
