@@ -126,7 +126,6 @@ TINYZH_KERNEL draw_kernel(Slot* slots, const int32_t* which, float* logits, Draw
   const float largest_logit = p[best];
   const float temperature = slot.temperature;
   if (broken != 0 || largest_logit == -INFINITY || temperature == 0) {
-    __syncthreads();
     const unsigned first = vocab - static_cast<unsigned>(broken);
     if (thread == 0) answer(broken != 0 ? ~static_cast<int32_t>(first) : largest_logit == -INFINITY ? ~static_cast<int32_t>(vocab) : best,
                             broken != 0 ? p[first] : 0.0f);
