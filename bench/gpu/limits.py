@@ -50,13 +50,7 @@ def properties(index: int = 0) -> Properties:
     found = devices.find_cuda()
     if not found.gpus:
         raise RuntimeError(f"no GPU: {found.problem}")
-    driver = None
-    for name in devices._DRIVERS:
-        try:
-            driver = ctypes.CDLL(name)
-            break
-        except OSError:
-            continue
+    driver = devices.open_driver()
     assert driver is not None  # find_cuda opened it
     gpu, device = found.gpus[index], ctypes.c_int()
     driver.cuDeviceGet(ctypes.byref(device), index)

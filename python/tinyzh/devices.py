@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from . import _core
 from .errors import BackendError
 
-__all__ = ["Cuda", "Gpu", "find_cuda", "resolve_device"]
+__all__ = ["Cuda", "Gpu", "find_cuda", "open_driver", "resolve_device"]
 
 _DRIVERS = ("nvcuda.dll",) if sys.platform == "win32" else ("libcuda.so.1", "libcuda.so")
 
@@ -33,15 +33,19 @@ class Cuda:
     problem: str | None = None  #: why there is nothing to compute on
 
 
-def find_cuda() -> Cuda:
-    """Asks the driver, which is opened for that and need not be there."""
-    driver = None
+def open_driver() -> ctypes.CDLL | None:
+    """NVIDIA's driver; None: it is not there."""
     for name in _DRIVERS:
         try:
-            driver = ctypes.CDLL(name)
-            break
+            return ctypes.CDLL(name)
         except OSError:
             continue
+    return None
+
+
+def find_cuda() -> Cuda:
+    """Asks the driver, which is opened for that and need not be there."""
+    driver = open_driver()
     if driver is None:
         return Cuda(None, [], f"no driver: {_DRIVERS[0]} is not there")
     if (code := driver.cuInit(0)) != 0:
