@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <mutex>
 #include <new>
 #include <vector>
 
@@ -12,7 +13,7 @@
 
 namespace tinyzh::cuda {
 
-// One thread at a time; outlives its blocks.
+// Outlives its blocks.  Any number of threads.
 class BlockMemory {
  public:
   BlockMemory(size_t block_bytes, size_t together, const Allocator& source = device_memory())
@@ -29,6 +30,7 @@ class BlockMemory {
  private:
   void* take(size_t bytes) noexcept {
     if (bytes != block_bytes_) return nullptr;
+    const std::scoped_lock lock(mutex_);
     try {
       if (free_.empty()) grow();
     } catch (const std::bad_alloc&) {
@@ -38,7 +40,10 @@ class BlockMemory {
     free_.pop_back();
     return block;
   }
-  void give_back(void* block) noexcept { free_.push_back(static_cast<std::byte*>(block)); }  // there is room, see grow()
+  void give_back(void* block) noexcept {
+    const std::scoped_lock lock(mutex_);
+    free_.push_back(static_cast<std::byte*>(block));  // there is room, see grow()
+  }
   void grow() {
     slabs_.reserve(slabs_.size() + 1);
     free_.reserve(blocks_ + together_);
@@ -57,6 +62,7 @@ class BlockMemory {
 
   const size_t block_bytes_, together_;
   const Allocator source_;
+  std::mutex mutex_;  // of what follows
   std::vector<AlignedBuffer<std::byte>> slabs_;
   size_t blocks_ = 0;
   std::vector<std::byte*> free_;

@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <set>
+#include <thread>
 #include <vector>
 
 #include "cuda/block_memory.h"
@@ -43,4 +44,22 @@ TEST_CASE("block memory: less at once where there is not enough, and none at the
   for (int i = 0; i < 6; ++i) CHECK(allocator.allocate(allocator.user, 256, 64) != nullptr);  // 4 and 2
   CHECK(left == 0);
   CHECK(allocator.allocate(allocator.user, 256, 64) == nullptr);
+}
+
+TEST_CASE("block memory: threads take blocks and give them back at once") {
+  BlockMemory memory(256, 2);
+  const Allocator allocator = memory.allocator();
+  std::vector<int> shared(4);  // blocks that somebody else wrote to, by thread
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 2000; ++i) {
+        auto* const block = static_cast<unsigned char*>(allocator.allocate(allocator.user, 256, 64));
+        std::memset(block, t, 256);
+        for (int k = 0; k < 256; ++k) shared[static_cast<size_t>(t)] += block[k] != t;
+        allocator.release(allocator.user, block, 256);
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  CHECK(shared == std::vector<int>(4));
 }
