@@ -121,6 +121,7 @@ TEST_CASE("cuda engine: stories of the CPU, whoever comes, leaves or gives way, 
       CAPTURE(i);
       const Told told = told_by(*requests[i]);
       if (!cancelled.count(i)) {
+        CHECK(told.reason == expected[i].reason);
         CHECK(told == expected[i]);
       } else {
         REQUIRE(told.tokens.size() <= expected[i].tokens.size());
