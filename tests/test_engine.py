@@ -217,7 +217,7 @@ def test_kv_cache_is_a_budget(tiny_path: Any) -> None:
             Model(tiny_path, kv_cache=wrong)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument, match="one page of 16 positions of this model takes"):
         Model(tiny_path, kv_cache="1k")
-    with pytest.raises(InvalidArgument, match="streams is 257"):
+    with pytest.raises(InvalidArgument, match="streams is 257: expected 1 to 256 on device cpu"):
         Model(tiny_path, streams=257)
 
 

@@ -11,8 +11,9 @@ CSRC = Path(__file__).resolve().parents[1] / "csrc"
 
 # From the foundation up: a directory may include itself and those before it.  kernels comes before
 # quant, since an int8 matrix is laid out for the kernels and made of their types
-# (kernels/kernels.h); quant comes after io, since converting a checkpoint reads and writes one.
-ORDER = ["base", "io", "kernels", "quant", "model", "cuda", "sample", "text", "engine"]
+# (kernels/kernels.h); quant comes after io, since converting a checkpoint reads and writes one;
+# sample comes before model, since a device may draw tokens itself.
+ORDER = ["base", "io", "kernels", "quant", "sample", "model", "cuda", "text", "engine"]
 ORDER += ["capi", "bindings"]
 
 POSIX_HEADERS = re.compile(

@@ -1,4 +1,5 @@
-// fp16 (IEEE binary16) to and from fp32, as F16C does it: widening is exact, narrowing rounds half to even.
+// fp16 (IEEE binary16) to and from fp32, as F16C does it, and bf16 (the upper half of fp32): widening is exact,
+// narrowing rounds half to even.
 #pragma once
 
 #include <bit>
@@ -27,6 +28,14 @@ inline constexpr uint16_t to_half(float x) {
   }
   const uint32_t odd = (magnitude >> 13) & 1u;  // to even; a carry goes into the exponent, and to infinity
   return static_cast<uint16_t>(sign | ((magnitude - 0x38000000u + 0xFFFu + odd) >> 13));
+}
+
+inline constexpr float from_bfloat16(uint16_t b) { return std::bit_cast<float>(static_cast<uint32_t>(b) << 16); }
+
+inline constexpr uint16_t to_bfloat16(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x);
+  if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return static_cast<uint16_t>(bits >> 16 | 0x40u);  // stays a NaN
+  return static_cast<uint16_t>((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
 }
 
 }  // namespace tinyzh

@@ -523,14 +523,15 @@ PYBIND11_MODULE(_core, m) {
   py::class_<Model, std::shared_ptr<Model>>(m, "Model", "A checkpoint opened for use.")
       .def(py::init([](std::shared_ptr<Source> source, const std::string& dtype, int threads, const std::string& isa,
                        const std::string& kv_dtype, const std::string& device) {
-        const ModelOptions options{
-            .dtype = dtype_of(dtype), .threads = threads, .isa = isa, .kv_type = kv_type_of(kv_dtype), .device = device_of(device)};
+        ModelOptions options{
+            .dtype = {}, .threads = threads, .isa = isa, .kv_type = kv_type_of(kv_dtype), .device = device_of(device)};
+        set_dtype(options, dtype);
         const Away away;
         return owned(new Model(std::move(source), options), &destroy);
       }), "source"_a, "dtype"_a, "threads"_a, "isa"_a, "kv_dtype"_a, "device"_a = "cpu")
       .def_property_readonly("checkpoint", [](const Model& model) { return checkpoint_dict(model.checkpoint(), model.source_bytes()); })
       .def("weight", &weight, "name"_a, "layer"_a, "One layer of a tensor as fp32, read-only: in place where it is fp32.")
-      .def_property_readonly("dtype", [](const Model& model) { return std::string(dtype_name(model.weights().dtype)); })
+      .def_property_readonly("dtype", [](const Model& model) { return std::string(model.dtype_name()); })
       .def_property_readonly("device", [](const Model& model) { return std::string(device_name(model.device())); })
       .def_property_readonly("isa", [](const Model& model) { return std::string(model.kernels().name); })
       .def_property_readonly("threads", [](Model& model) { return model.pool().threads(); })
@@ -575,6 +576,7 @@ PYBIND11_MODULE(_core, m) {
       .def("trace", &trace, "ids"_a, "only"_a = std::set<std::string>(),
            "Every named intermediate, or only these: name -> (T, width) float32.")
       .def("stats", &stats, "What it has done lately.")
+      .def_property_readonly("ahead", &Engine::ahead, "Passes that may be begun while one is under way.")
       .def("close", &Engine::close, NoGil());
 
   py::class_<Batch, std::shared_ptr<Batch>>(m, "Batch", "Several sequences in step, one token each at a time.")
@@ -620,6 +622,7 @@ PYBIND11_MODULE(_core, m) {
     for (Device device : built_devices()) names.emplace_back(device_name(device));
     return names;
   }, "What is built in to compute on.");
+  m.def("cuda_build", &cuda_build, "What device cuda was built with; empty: it is not built in.");
   m.def("instruction_sets", [] {
     std::vector<std::string> names;
     for (const Kernels* table : runnable_kernels()) names.emplace_back(table->name);

@@ -23,9 +23,11 @@ ModelOptions options_of(const tinyzh_model_options* given) {
   switch (o.weights) {
     case TINYZH_AUTO: break;
     case TINYZH_FLOAT32: options.dtype = DType::float32; break;
+    case TINYZH_FLOAT16: set_dtype(options, "float16"); break;
+    case TINYZH_BFLOAT16: set_dtype(options, "bfloat16"); break;
     case TINYZH_INT8: options.dtype = DType::int8; break;
     case TINYZH_INT4: options.dtype = DType::int4; break;
-    default: fail(Code::invalid_argument, "weights is ", o.weights, ": expected AUTO, FLOAT32, INT8 or INT4");
+    default: fail(Code::invalid_argument, "weights is ", o.weights, ": expected AUTO, FLOAT32, FLOAT16, BFLOAT16, INT8 or INT4");
   }
   switch (o.cache) {
     case TINYZH_AUTO: break;

@@ -84,9 +84,11 @@ typedef struct tinyzh_error {
 
 typedef struct tinyzh_model tinyzh_model;
 
-typedef enum tinyzh_type { TINYZH_AUTO = 0, TINYZH_FLOAT32 = 1, TINYZH_FLOAT16 = 2, TINYZH_INT8 = 3, TINYZH_INT4 = 4 } tinyzh_type;
+typedef enum tinyzh_type { TINYZH_AUTO = 0, TINYZH_FLOAT32 = 1, TINYZH_FLOAT16 = 2, TINYZH_INT8 = 3, TINYZH_INT4 = 4,
+                           TINYZH_BFLOAT16 = 5 } tinyzh_type;
 
-/* Where large memory comes from: weights, keys and values, working memory; lists and strings come from operator new.
+/* Where large memory comes from: weights, keys and values, working memory; lists and strings come from operator new,
+ * and what lies on a GPU from its driver.
  * Both functions are called from any thread, several at a time, and must not throw or call this library. */
 typedef struct tinyzh_allocator {
   void* (*allocate)(void* user, size_t size, size_t alignment); /* NULL: there is no memory; alignment is 64 */
@@ -96,12 +98,12 @@ typedef struct tinyzh_allocator {
 
 typedef struct tinyzh_model_options {
   size_t struct_size;
-  int32_t weights;  /* a tinyzh_type: AUTO keeps the file's own; FLOAT32, INT8, INT4 */
+  int32_t weights;  /* a tinyzh_type: AUTO keeps the file's own; FLOAT32, INT8, INT4; on cuda FLOAT16, BFLOAT16 */
   int32_t cache;    /* keys and values: AUTO (FLOAT32 with float32 weights, else FLOAT16), FLOAT32, FLOAT16, INT8 */
   int32_t threads;  /* of one computation, 1 to 256; 0: TINYZH_THREADS, else the physical cores */
   const char* isa;  /* NULL: TINYZH_ISA, else the best that works */
   const tinyzh_allocator* allocator; /* for the model and its engines; copied; NULL: operator new */
-  const char* device; /* where its engines compute: NULL or "cpu"; "cuda" in a library built with it */
+  const char* device; /* where its engines compute: "cpu"; "cuda" in a library built with it; NULL: TINYZH_DEVICE, else "cpu" */
 } tinyzh_model_options;
 
 typedef struct tinyzh_model_info {
@@ -167,7 +169,7 @@ typedef void tinyzh_log_function(void* user, int32_t level, const char* message)
 
 typedef struct tinyzh_engine_options {
   size_t struct_size;
-  uint32_t streams;      /* requests that are computed together, 1 to 256; default 64 */
+  uint32_t streams;      /* requests that are computed together, 1 to 256, on cuda to 1024; default 64 */
   uint32_t queue_limit;  /* requests that may wait; default 1024 */
   uint32_t prompt_rows;  /* prompt tokens of a step while others draw; default 64 */
   int32_t own_thread;    /* 1 (default), or 0: the caller calls tinyzh_engine_step */

@@ -7,7 +7,8 @@
 // them writing, are a fault, and so is reading what nobody wrote.  Memory out of bounds is AddressSanitizer's
 // business, which is told of the fibers.
 //
-// Included by device.h where the compiler is not nvcc; blocks run one after another on the calling thread.
+// Included by device.h where the compiler is not nvcc; blocks run one after another on the calling thread.  What is
+// put into a stream waits there until the host waits for it (emulated_stream.h).
 #pragma once
 
 #include <array>
@@ -55,6 +56,10 @@ void barrier();
 void warp_barrier(uint32_t mask);
 // Every lane of the mask gives a value and gets what lane `from` gave (itself where that is not in the mask).
 uint64_t exchange(uint32_t mask, uint64_t value, unsigned from);
+// c (4) += the lane's part of A (16, 16) times B (16, 8), of which a (4) and b (2) are the lane's parts, as device.h
+// says; all lanes of the warp take part.  k goes in order.
+enum class Half { float16, bfloat16 };
+void multiply_add(Half type, float* c, const uint32_t* a, const uint32_t* b);
 unsigned lane();
 [[noreturn]] void fault(const std::string& what);
 
@@ -67,12 +72,19 @@ struct Cells {
     int writer = -1, write_barrier = -1, write_sync = -1;  // -1: nobody; barriers of the block, syncs of the warp
     int reader = -1, read_barrier = -1, read_sync = -1;    // the last one, and the last sync of all
     bool many = false, many_warps = false;                 // readers since that barrier
+    bool atomic = false, many_atomics = false;             // how the last writer wrote, and whether others did so too
   };
   std::vector<Touch> touches;
 };
 Cells& cells(void* key, size_t count, size_t size);
+// Where the running thread is: barriers of the block and syncs of its warp so far.
+struct Moment {
+  int thread, barriers, syncs;
+};
+Moment now();
 void touch_read(Cells& cells, size_t index);
 void touch_write(Cells& cells, size_t index);
+void touch_atomic(Cells& cells, size_t index);  // reads and writes; atomic ones do not get in each other's way
 
 }  // namespace emulation
 
@@ -99,6 +111,14 @@ class Shared {
     }
     Cell& operator=(const Cell& other) { return *this = static_cast<T>(other); }
     Cell& operator+=(T value) { return *this = static_cast<T>(*this) + value; }
+    T add(T value) const {  // atomically; what was there before
+      emulation::touch_atomic(cells_, index_);
+      T before;
+      std::memcpy(&before, cells_.bytes.data() + index_ * sizeof(T), sizeof(T));
+      const T after = before + value;
+      std::memcpy(cells_.bytes.data() + index_ * sizeof(T), &after, sizeof(T));
+      return before;
+    }
 
    private:
     emulation::Cells& cells_;
@@ -117,6 +137,15 @@ inline int __dp4a(int a, int b, int c) {
     c += static_cast<int>(static_cast<int8_t>(a >> shift)) * static_cast<int>(static_cast<int8_t>(b >> shift));
   return c;
 }
+
+// Atomic on the device's memory: blocks run one after another, and a fiber until it waits.
+template <class T>
+T atomicAdd(T* place, T value) {
+  const T before = *place;
+  *place = before + value;
+  return before;
+}
+inline void __threadfence() {}
 
 inline void __syncthreads() { emulation::barrier(); }
 inline void __syncwarp(uint32_t mask = 0xffffffffu) { emulation::warp_barrier(mask); }

@@ -1,4 +1,5 @@
-// The forward pass on a GPU: the stages of model/forward.h as launches, with the same bits.
+// The forward pass on a GPU: the stages of model/forward.h as launches.  With weights of fp32, int8 and int4 they have
+// the same bits.
 #pragma once
 
 #include <span>
@@ -6,83 +7,69 @@
 
 #include "base/aligned.h"
 #include "cuda/launch.h"
+#include "cuda/memory.h"
+#include "cuda/weights.h"
 #include "model/backend.h"
 #include "model/kv_cache.h"
-#include "model/rope.h"
 #include "model/weights.h"
 
 namespace tinyzh::cuda {
 
-class Forward final : public Backend {
+class Forward {
  public:
-  // Copies the weights to the device.  Throws Error(Code::backend): no device, or a cache of int8.
-  Forward(const tinyzh::Weights& weights, KvType kv_type);
+  // Copies the weights to the device.  Throws Error(Code::checkpoint): a weight is beyond the precision.
+  Forward(const tinyzh::Weights& weights, Precision precision, KvType kv_type, const Queue& queue);
 
-  void begin(std::span<const Row> rows, float* logits) override;
-  // A pass is computed in one go: the GPU works while nobody else waits for it.
-  bool proceed(ThreadPool::Clock::time_point deadline, const Observer& observer = {}) override;
+  // Working memory for passes of up to this many rows; what it had before is let go of.
+  void reserve(size_t rows);
 
-  const Allocator& block_memory() const override { return memory_; }
-  void copy_block(std::byte* to, const std::byte* from, size_t bytes) const override;
+  // Puts a pass into the queue; its inputs are there.  sampled: rows whose logits are wanted, logits() (sampled,
+  // vocab_size) in their order; null: all, in order.  An observer sees every intermediate, and is waited for.
+  struct Pass {
+    Rows rows;
+    const Slot* slots;  // of rows whose tokens are there
+    const int32_t* sampled;
+    size_t sampled_count;
+  };
+  void put(const Pass& pass, const Observer& observer = {});
+  float* logits() { return logits_.data(); }
 
  private:
-  // A matrix on the device, in the layout that it has on the host.
-  struct DeviceMatrix {
-    size_t rows = 0, cols = 0;
-    DType dtype = DType::float32;
-    AlignedBuffer<std::byte> bytes;
-    struct Run {  // panels of one phase
-      Q8Panels panels;
-      const uint32_t* row_of;  // null: in order
-    };
-    std::vector<Run> q8;
-    Q4Panels q4 = {};
+  struct Layer {
+    AlignedBuffer<std::byte> rms_att, rms_ffn;  // (dim)
+    Product wqkv, wo, w13, w2;
   };
-  struct DeviceLayer {
-    AlignedBuffer<float> rms_att, rms_ffn;
-    DeviceMatrix wq, wk, wv, wo, w1, w2, w3;
-  };
-  struct Activation {  // (B, cols), as fp32 and as int8
+  struct Activation {  // owns what Activations point to
     AlignedBuffer<float> f32, sums, scales;
     AlignedBuffer<int8_t> q8;
-    unsigned cols = 0, stride = 0;
+    AlignedBuffer<uint16_t> half;
+    size_t cols = 0;
   };
 
   template <class T>
-  AlignedBuffer<T> room(size_t count) const { return AlignedBuffer<T>(count, memory_, Fill::nothing); }
-  template <class T>
-  AlignedBuffer<T> uploaded(std::span<const T> values) const;
-  DeviceMatrix uploaded(const Matrix& matrix);
+  AlignedBuffer<T> room(size_t count) const;
   Activation activation(size_t rows, size_t cols) const;
-  void reserve(std::span<const Row> rows);
-  void quantise(Activation& a, size_t rows) const;
-  void product(float* out, const DeviceMatrix& m, const Activation& in, size_t rows) const;
-  void norm(Activation& out, const AlignedBuffer<float>& weight, bool has_branch, size_t rows);
+  Activations view(Activation& a, bool looked_at) const;
+  CacheLayout cache_of_layer(size_t layer) const;
 
   const Config config_;
-  const DType dtype_;
+  const Precision precision_;
   const KvLayout layout_;
-  const Allocator memory_;
-  const Stream stream_ = nullptr;
-  RopeTable rope_;
-  size_t rope_rows_ = 0;  // of the tables on the device
-  size_t capacity_ = 0, positions_ = 0;
+  const Queue& queue_;
 
-  AlignedBuffer<float> embedding_;  // (vocab_size, dim)
-  DeviceMatrix wcls_;               // none where the embedding serves: tied, in fp32
-  std::vector<DeviceLayer> layers_;
-  AlignedBuffer<float> rms_final_;
-  std::vector<AlignedBuffer<std::byte>> kept_;  // segments and maps of int8 matrices
+  AlignedBuffer<std::byte> embedding_;  // (vocab_size, dim)
+  std::vector<Layer> layers_;
+  AlignedBuffer<std::byte> rms_final_;  // (dim)
+  Product wcls_;                        // none where the embedding serves: tied, in fp32
+  AlignedBuffer<std::byte> cos_, sin_;  // (seq_len, head_size / 2)
 
-  AlignedBuffer<float> cos_, sin_, x_, y_, q_, k_, v_, up_, scores_, logits_;
-  Activation normed_, att_, gate_;
-  AlignedBuffer<int32_t> tokens_, row_positions_;
-  AlignedBuffer<std::byte* const*> tables_;  // (B), into blocks_
-  AlignedBuffer<std::byte*> blocks_;         // the tables of all sequences, one after another
-
-  std::span<const Row> rows_;
-  float* wanted_ = nullptr;  // the caller's logits
-  bool begun_ = false;
+  AlignedBuffer<float> x_, y_, q_;   // (B, dim)
+  AlignedBuffer<float> k_, v_;       // (B, kv_dim)
+  AlignedBuffer<float> gate_, up_;   // (B, hidden_dim); none with 16 bits
+  AlignedBuffer<float> scores_;      // (B, n_heads, seq_len), where attention needs them
+  AlignedBuffer<uint32_t> arrived_;  // (B)
+  AlignedBuffer<float> logits_;      // (B, vocab_size)
+  Activation normed_, att_, gated_;
 };
 
 }  // namespace tinyzh::cuda

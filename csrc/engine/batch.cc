@@ -49,8 +49,8 @@ void Batch::check(std::span<const int32_t> tokens, size_t positions) const {
 }
 
 void Batch::compute(std::span<const Row> rows, float* logits) {
-  for (; !rows.empty(); rows = rows.subspan(std::min(rows.size(), Backend::kMaxRows))) {
-    const std::span<const Row> some = rows.first(std::min(rows.size(), Backend::kMaxRows));
+  for (const size_t most = backend_->max_rows(); !rows.empty(); rows = rows.subspan(std::min(rows.size(), most))) {
+    const std::span<const Row> some = rows.first(std::min(rows.size(), most));
     backend_->run(some, logits);
     if (logits) logits += some.size() * vocab_size();
   }

@@ -1,6 +1,6 @@
 // Serves the requests of one model together, on a thread of its own: each step is one forward pass over one row of
-// every stream that draws tokens and some rows of the prompts of those that have just come.  What a request gets
-// is what it would get alone; only the time it takes depends on the others.
+// every stream that draws tokens and some rows of the prompts of those that have just come (service.h).  What a request
+// gets is what it would get alone; only the time it takes depends on the others.
 //
 // Or without a thread, for a game that gives it a share of every tick: step() works so long and no longer.
 #pragma once
@@ -18,7 +18,7 @@
 #include "engine/metrics.h"
 #include "engine/request.h"
 #include "engine/scheduler.h"
-#include "engine/sequence.h"
+#include "engine/service.h"
 #include "engine/window.h"
 #include "model/backend.h"
 #include "model/model.h"
@@ -26,15 +26,15 @@
 
 namespace tinyzh {
 
-enum class LogLevel { info, warning };
-
 struct EngineOptions {
   size_t queue_limit = 1024;  // requests that may wait
-  size_t streams = 64;        // that run together, at most Backend::kMaxRows
-  size_t kv_bytes = 0;        // for keys and values; 0: default_kv_bytes()
+  size_t streams = 64;        // that run together, as many as a pass of the device has rows at most
+  size_t kv_bytes = 0;        // for keys and values; 0: enough for all streams, at most a quarter of what is free
   size_t prompt_rows = 64;    // prompt tokens of a step while others draw
   bool own_thread = true;     // false: the caller's calls of step() do the work
-  std::function<void(LogLevel, const std::string& message)> log = {};  // called by who does the work
+  int ahead = -1;             // passes begun before it is known what the last one drew, where the device draws, 0 to 8;
+                              // -1: TINYZH_AHEAD, else 2
+  Service::Log log = {};  // called by who does the work
 };
 
 class Engine {
@@ -72,55 +72,19 @@ class Engine {
   const Model& model() const { return *model_; }
   const Vocabulary& vocabulary() const { return vocabulary_; }
   size_t waiting() const { return *queue_; }
+  size_t ahead() const { return backend_->depth() - 1; }  // passes that may be begun while one is under way
   Stats stats() const { return metrics_.stats(); }
 
-  // Enough for every stream to fill its context, but at most a quarter of the memory that is free.
-  static size_t default_kv_bytes(const Model& model, size_t streams);
-
  private:
-  using Sequences = std::vector<std::unique_ptr<Sequence>>;  // in the order of service
-
-  // What a step computes of one sequence.
-  struct Work {
-    Sequence* sequence;
-    size_t rows, logits;  // tokens, and those of them whose logits are looked at
-  };
-
   struct Job {
     std::function<void()> run;
     std::promise<void> done;
   };
 
-  // The step under way: a pass over some rows, then a look at each row of logits.
-  struct Step {
-    std::vector<Work> work;  // empty: none is under way
-    double forward_seconds = 0, other_seconds = 0;
-    bool computed = false;
-    size_t looked = 0;       // rows of logits
-  };
-  struct Place {  // of a row of logits
-    Sequence* sequence;
-    size_t index;
-  };
-
   void serve();
   bool next(bool wait);   // takes what came, and does jobs; false: closed
-  void begin_step();
-  bool proceed(Clock::time_point deadline);  // true: the step is over
-  void end_step();
-  void fail_step();
   void leave();           // cancels all
-  void enlist(std::unique_ptr<Sequence> sequence, Sequences& among);
-  void drop_interrupted(Sequences& sequences);
-  void admit();
-  bool about_to_be_shared(const Sequence& first) const;
-  void preempt(size_t index);
-  std::vector<Work> plan();
-  void begin_pass();
-  size_t publish();
-  void report();
   void start_thread();
-  std::vector<Stream> running_streams() const;
   void check_prompt(const RequestOptions& options) const;
   void check_memory(const RequestOptions& options) const;
   void drop_late_arrivals();
@@ -130,21 +94,15 @@ class Engine {
   const Vocabulary vocabulary_;
   const size_t queue_limit_;
   const bool has_thread_;
-  const std::function<void(LogLevel, const std::string&)> log_;
+  const Service::Log log_;
   const std::shared_ptr<std::atomic<size_t>> queue_ = std::make_shared<std::atomic<size_t>>(0);  // requests that wait
+  const std::unique_ptr<Backend> backend_;  // of the engine's thread alone, too
   const Scheduler scheduler_;
   Metrics metrics_;
 
   // Of the engine's thread alone.
-  const std::unique_ptr<Backend> backend_;
   Pages pages_;
-  Sequences waiting_, running_;  // waiting_: preempted ones too
-  uint64_t arrivals_ = 0;
-  std::vector<Row> rows_;
-  std::vector<float> logits_;                // (rows that want them, vocab_size)
-  std::vector<Place> places_;                // of those rows
-  std::vector<Sequence::Outcome> outcomes_;  // what they say
-  Step step_;
+  Service service_;
 
   // Never held while something is computed, nor while a waker or a destructor of a request may run: those may
   // wait for other locks.

@@ -79,7 +79,7 @@ class Request {
     double started = -1, first_token = -1, finished = -1;
   };
   Timing timing() const;
-  uint64_t last_logits_hash() const;  // FNV-1a of the last logits' bytes, 0 before there are any
+  uint64_t last_logits_hash() const;  // FNV-1a of the last logits' bytes, 0 before any came to the host
 
   // ---- the engine ----
   bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }

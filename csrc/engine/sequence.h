@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "engine/request.h"
 #include "engine/scheduler.h"
 #include "engine/window.h"
+#include "model/backend.h"
 #include "model/model.h"
 #include "sample/sampler.h"
 #include "text/bad_words.h"
@@ -42,7 +44,7 @@ class Sequence {
  public:
   // Takes little memory before it starts.  Throws Error(Code::context_full).
   Sequence(std::shared_ptr<Request> request, uint64_t arrival, const Model& model, const Vocabulary& vocabulary,
-           Pages& pages);
+           Pages& pages, Backend& backend);
   ~Sequence();  // no request stays without an end
 
   Request& request() { return *request_; }
@@ -55,9 +57,11 @@ class Sequence {
   void share_prefix() { window_.share(first_logits()); }
   size_t shareable_prefix() const { return window_.shareable(first_logits()); }
   void start();
-  bool reserve(size_t rows) { return window_.reserve(window_.computed() + rows); }
-  // Whether the logits after this token of the window are looked at.
-  bool wants_logits(size_t index) const { return index >= first_logits(); }
+  bool reserve(size_t rows) { return window_.reserve(begun() + rows); }
+  // Tokens that are computed, or are by passes under way.
+  size_t begun() const { return window_.computed() + begun_; }
+  Row row(size_t index) const;                 // of one of the tokens after those
+  void begin(size_t rows, bool draws);         // so many rows are under way now, and the device draws after the last
 
   // What one row of logits says.  Made on any thread, different rows of a sequence one after another or, when it
   // scores, at the same time; accepted in the order of the rows.
@@ -68,29 +72,35 @@ class Sequence {
   };
   // Of the logits (vocab_size) after token `index` of the window; they are overwritten.
   Outcome look(size_t index, std::span<float> logits);
-  // After a pass over `rows` more tokens, with the outcomes of those that wanted logits.  True: it is over, and the
-  // request knows.
+  // Of what the device has drawn.
+  Outcome outcome_of(const Drawn& drawn) const;
+  // The oldest pass under way is over, `rows` rows of it were this sequence's, and these are the outcomes of those that
+  // were looked at, or of the draw.  True: the sequence is over, and the request knows.
   bool advance(size_t rows, std::span<Outcome> outcomes);
 
-  void let_go() { window_.let_go(); }  // of its pages: what was computed is to be computed again
+  void let_go();  // of its pages: what was computed is to be computed again.  Nothing is under way
   int64_t drawn() const { return drawn_; }
-  // True when the request was cancelled, or is past its deadline at `now`: it knows.
-  bool interrupted(Request::Clock::time_point now);
-  void fail(std::exception_ptr error) { request_->fail_with(std::move(error)); }
+  // True when the request was cancelled, or is past its deadline at `now`: the sequence is over, and the request knows.
+  bool interrupt(Request::Clock::time_point now);
+  bool is_over() const { return over_; }
+  void fail(std::exception_ptr error);
 
  private:
   // What a request needs once it runs.
   struct Decoder {
-    Decoder(const RequestOptions& options, const Model& model, const Vocabulary& vocabulary);
+    Decoder(const RequestOptions& options, const Model& model, const Vocabulary& vocabulary, bool samples);
 
     TextStream text;
     BadWords bad_words;
-    Sampler sampler;
-    std::vector<float> logits;  // the last ones, before the sampler changed them
+    std::optional<Sampler> sampler;  // none where the device draws
+    std::vector<float> logits;       // the last ones, before the sampler changed them
   };
 
   bool scoring() const { return request_->options().score_from != 0; }
-  size_t first_logits() const;
+  size_t first_logits() const;  // index of the first token after which something is to be said
+  bool device_draws() const;
+  size_t foreseen() const;
+  void close_slot();
   bool accept(const Sample& sample);
   bool finish(FinishReason reason);
 
@@ -98,11 +108,15 @@ class Sequence {
   const uint64_t arrival_;
   const Model& model_;
   const Vocabulary& vocabulary_;
+  Backend& backend_;
   const int64_t most_;  // tokens to draw; -1: no limit
   Window window_;
   std::unique_ptr<Decoder> decoder_;  // from the start on
   int64_t drawn_ = 0;
   size_t scored_ = 0;
+  bool over_ = false;
+  int32_t slot_ = -1;               // where the device draws
+  size_t begun_ = 0, drawing_ = 0;  // under way: rows, and passes that draw
 };
 
 }  // namespace tinyzh

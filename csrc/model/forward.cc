@@ -50,6 +50,13 @@ Forward::Forward(const Weights& weights, KvType kv_type, const Kernels& kernels,
 
 void Forward::copy_block(std::byte* to, const std::byte* from, size_t bytes) const { std::memcpy(to, from, bytes); }
 
+void Forward::run(std::span<const Row> rows, float* logits, const Observer& observer) {
+  begin(rows, logits);
+  if (observer) observer_ = &observer;
+  proceed(ThreadPool::kNever);
+  observer_ = nullptr;
+}
+
 void Forward::begin(std::span<const Row> rows, float* logits) {
   stage_ = stages_.size();  // nothing to do
   if (rows.empty()) return;
@@ -57,6 +64,7 @@ void Forward::begin(std::span<const Row> rows, float* logits) {
   reserve(rows);
   rows_ = rows;
   logits_ = logits;
+  observer_ = nullptr;
   sampled_.clear();
   for (size_t b = 0; b < rows.size(); ++b)
     if (rows[b].wants_logits) sampled_.push_back(b);
@@ -64,16 +72,16 @@ void Forward::begin(std::span<const Row> rows, float* logits) {
   stage_ = block_ = 0;
 }
 
-bool Forward::proceed(ThreadPool::Clock::time_point deadline, const Observer& observer) {
+bool Forward::proceed(ThreadPool::Clock::time_point deadline) {
   const StandardFloatingPoint standard;
   while (stage_ < stages_.size()) {
     const Stage& stage = stages_[stage_];
     block_ = pool_.run_until(block_, stage.blocks, stage.run, deadline);
     if (block_ < stage.blocks) return false;
-    if (observer)
+    if (observer_)
       for (Intermediate result : stage.results) {
         if (!result.data) result.data = logits_;
-        observer(result);
+        (*observer_)(result);
       }
     ++stage_;
     block_ = 0;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/aligned.h"
+#include "base/memory.h"
 #include "base/thread_pool.h"
 #include "kernels/kernels.h"
 #include "model/backend.h"
@@ -19,16 +20,22 @@ namespace tinyzh {
 
 class Forward final : public Backend {
  public:
+  static constexpr size_t kMaxRows = 256;
+
   Forward(const Weights& weights, KvType kv_type, const Kernels& kernels, ThreadPool& pool,
           const Allocator& allocator = Allocator::system());
   Forward(const Forward&) = delete;  // the stages point into it
   Forward& operator=(const Forward&) = delete;
 
+  size_t max_rows() const override { return kMaxRows; }
   // In pieces of at most a quarter of a millisecond each.
+  void run(std::span<const Row> rows, float* logits, const Observer& observer = {}) override;
   void begin(std::span<const Row> rows, float* logits) override;
-  bool proceed(ThreadPool::Clock::time_point deadline, const Observer& observer = {}) override;
+  bool proceed(ThreadPool::Clock::time_point deadline) override;
+  void abandon() noexcept override { stage_ = stages_.size(); }
 
   const Allocator& block_memory() const override { return allocator_; }
+  size_t free_memory() const override { return available_memory(); }
   void copy_block(std::byte* to, const std::byte* from, size_t bytes) const override;
 
  private:
@@ -76,6 +83,7 @@ class Forward final : public Backend {
   std::span<const Row> rows_;    // of the current pass
   std::vector<size_t> sampled_;  // those that want logits
   float* logits_ = nullptr;      // (sampled, vocab_size)
+  const Observer* observer_ = nullptr;
   std::vector<Stage> stages_;    // built for this many rows and this many sampled:
   size_t built_rows_ = 0, built_sampled_ = 0;
   size_t stage_ = 0, block_ = 0;  // where the pass is

@@ -27,6 +27,25 @@ int choose_threads(int asked) {
   return check(whole ? n : 0, "TINYZH_THREADS", text);
 }
 
+Device choose_device(std::optional<Device> asked) {
+  if (asked) return *asked;
+  const char* variable = std::getenv("TINYZH_DEVICE");
+  if (!variable || !*variable) return Device::cpu;
+  for (Device device : {Device::cpu, Device::cuda})
+    if (device_name(device) == variable) return device;
+  fail(Code::backend, "TINYZH_DEVICE is '", variable, "': expected cpu or cuda");
+}
+
+std::string_view rounding_name(Rounding rounding) { return rounding == Rounding::bfloat16 ? "bfloat16" : "float16"; }
+
+// The rounding, where there is something that computes with it.
+Rounding checked_rounding(const ModelOptions& options, Device device) {
+  if (options.rounding != Rounding::none && device == Device::cpu)
+    fail(Code::backend, "dtype is ", rounding_name(options.rounding),
+         ", which device cuda has and the CPU has not: take float32, int8 or int4");
+  return options.rounding;
+}
+
 Weights load(const Source& source, const ModelOptions& options, const Kernels& kernels, ThreadPool& pool) {
   const StandardFloatingPoint standard;
   const DType dtype = options.dtype.value_or(own_dtype(source.checkpoint()));
@@ -35,6 +54,28 @@ Weights load(const Source& source, const ModelOptions& options, const Kernels& k
 
 }  // namespace
 
+void set_dtype(ModelOptions& options, std::string_view name) {
+  options.dtype = std::nullopt;
+  options.rounding = Rounding::none;
+  if (name == "auto") return;
+  for (Rounding rounding : {Rounding::float16, Rounding::bfloat16})
+    if (name == rounding_name(rounding)) {
+      options.dtype = DType::float32;
+      options.rounding = rounding;
+      return;
+    }
+  for (DType dtype : {DType::float32, DType::int8, DType::int4})
+    if (name == dtype_name(dtype)) {
+      options.dtype = dtype;
+      return;
+    }
+  fail(Code::invalid_argument, "dtype is '", name, "': expected auto, float32, int8 or int4, on a GPU also float16 or bfloat16");
+}
+
+std::string_view Model::dtype_name() const {
+  return rounding_ == Rounding::none ? tinyzh::dtype_name(weights_.dtype) : rounding_name(rounding_);
+}
+
 std::string_view device_name(Device device) { return device == Device::cuda ? "cuda" : "cpu"; }
 
 Model::Model(std::shared_ptr<const Source> source, const ModelOptions& options)
@@ -42,11 +83,12 @@ Model::Model(std::shared_ptr<const Source> source, const ModelOptions& options)
       checkpoint_(source_->checkpoint()),
       source_bytes_(source_->bytes()),
       kernels_(&choose_kernels(options.isa)),
-      device_(options.device),
+      device_(choose_device(options.device)),
+      rounding_(checked_rounding(options, device_)),
       allocator_(options.allocator),
       pool_(choose_threads(options.threads)),
       weights_(load(*source_, options, *kernels_, pool_)),
-      kv_type_(options.kv_type.value_or(weights_.dtype == DType::float32 ? KvType::float32 : KvType::float16)) {
+      kv_type_(options.kv_type.value_or(weights_.dtype == DType::float32 && rounding_ == Rounding::none ? KvType::float32 : KvType::float16)) {
   if (!weights_.independent) return;
   fingerprint_ = source_->fingerprint();
   source_.reset();

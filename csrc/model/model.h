@@ -20,15 +20,22 @@ namespace tinyzh {
 enum class Device { cpu, cuda };
 std::string_view device_name(Device device);
 
+// What a GPU makes of fp32 weights before it computes with them.
+enum class Rounding { none, float16, bfloat16 };
+
 struct ModelOptions {
   std::optional<DType> dtype;  // none: the file's own precision
   int threads = 0;             // 0: TINYZH_THREADS, else default_threads()
   std::string isa;             // empty: TINYZH_ISA, else the best that works
-  std::optional<KvType> kv_type = std::nullopt;  // none: float32 with float32 weights, else float16
+  std::optional<KvType> kv_type = std::nullopt;  // none: float32 with float32 weights that stay so, else float16
   std::function<void(size_t, size_t)> progress = {};  // told of the matrices quantised, as by Weights
-  Device device = Device::cpu;  // where its engines compute
+  std::optional<Device> device = std::nullopt;  // where its engines compute; none: TINYZH_DEVICE, else the CPU
   Allocator allocator = Allocator::system();  // for the model and its engine, as long as they live
+  Rounding rounding = Rounding::none;  // of fp32 weights; not on the CPU
 };
+
+// The types of weights by name: auto, float32, int8, int4, float16, bfloat16.  Throws Error(Code::invalid_argument).
+void set_dtype(ModelOptions& options, std::string_view name);
 
 class Model {
  public:
@@ -45,6 +52,8 @@ class Model {
   const Weights& weights() const { return weights_; }
   const Kernels& kernels() const { return *kernels_; }
   Device device() const { return device_; }
+  Rounding rounding() const { return rounding_; }
+  std::string_view dtype_name() const;  // of what is computed with
   ThreadPool& pool() { return pool_; }
   const Allocator& allocator() const { return allocator_; }
   KvLayout kv_layout() const { return {config(), kv_type_}; }
@@ -63,6 +72,7 @@ class Model {
   uint64_t fingerprint_ = 0;  // of the source that was let go of
   const Kernels* const kernels_;
   const Device device_;
+  const Rounding rounding_;
   const Allocator allocator_;
   ThreadPool pool_;
   const Weights weights_;

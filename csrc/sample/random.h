@@ -12,6 +12,8 @@ class Random {
 
   explicit Random(uint64_t seed) : state_(seed ? seed : kSeedForZero) {}
 
+  uint64_t state() const { return state_; }
+
   uint32_t next_u32() {
     state_ ^= state_ >> 12;
     state_ ^= state_ << 25;

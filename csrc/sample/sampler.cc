@@ -23,9 +23,16 @@ void check_logits(std::span<const float> logits) {
   for (float logit : logits) finite &= logit - logit == 0;  // neither infinite nor NaN
   if (finite) return;
   for (size_t i = 0; i < logits.size(); ++i)
-    if (!std::isfinite(logits[i]))
-      fail(Code::generation, "logit of token ", i, " is ", logits[i],
-           ", not a finite number: the checkpoint holds broken weights; download or convert it again");
+    if (!std::isfinite(logits[i])) fail_for_logit(i, logits[i]);
+}
+
+void fail_for_logit(size_t token, float logit) {
+  fail(Code::generation, "logit of token ", token, " is ", logit,
+       ", not a finite number: the checkpoint holds broken weights; download or convert it again");
+}
+
+void fail_for_bans(size_t vocab_size) {
+  fail(Code::generation, "every one of the ", vocab_size, " tokens is banned by bad_words or logit_bias");
 }
 
 int32_t argmax(std::span<const float> values) {
@@ -72,8 +79,7 @@ Sample Sampler::sample(std::span<float> logits, std::span<const int32_t> banned)
   for (int32_t token : banned) logits[static_cast<size_t>(token)] = kNever;
   penalise(logits);
   const int32_t best = argmax(logits);
-  if (logits[static_cast<size_t>(best)] == kNever)
-    fail(Code::generation, "every one of the ", logits.size(), " tokens is banned by bad_words or logit_bias");
+  if (logits[static_cast<size_t>(best)] == kNever) fail_for_bans(logits.size());
 
   Sample result;
   result.token = params_.temperature == 0 ? best : draw(logits, best);

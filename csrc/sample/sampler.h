@@ -70,6 +70,17 @@ class Sampler {
 
 // Throws Error(Code::generation) that names the first logit that is not a finite number.
 void check_logits(std::span<const float> logits);
+// Throw what sample() throws: the logit of this token is no finite number; all tokens are banned.
+[[noreturn]] void fail_for_logit(size_t token, float logit);
+[[noreturn]] void fail_for_bans(size_t vocab_size);
+
+// What a device needs to draw the tokens of a sequence by itself.
+struct Drawing {
+  const SamplingParams& params;    // without logit_bias and logprobs
+  std::span<const int32_t> prompt, drawn;
+  std::span<const int32_t> banned;  // while fewer than banned_until are drawn
+  uint32_t banned_until = 0;
+};
 
 // Index of the first largest value; n > 0.
 int32_t argmax(std::span<const float> values);

@@ -20,7 +20,7 @@ namespace Tinyzh {
 public enum Code {
   Ok, InvalidArgument, File, Checkpoint, Tokenizer, Generation, ContextFull, QueueFull, Backend, Closed, OutOfMemory, Busy
 }
-public enum WeightType { Auto, Float32, Float16, Int8, Int4 }
+public enum WeightType { Auto, Float32, Float16, Int8, Int4, Bfloat16 }
 public enum EventType { Token = 1, Text, Finished, Failed }
 public enum Finish { None, Stop, Length, Cancelled, Timeout }
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from dataclasses import dataclass, field
 
 from . import _core
 from .errors import BackendError
 
-__all__ = ["Cuda", "Gpu", "find_cuda", "resolve_device"]
+__all__ = ["Cuda", "Gpu", "find_cuda", "open_driver", "resolve_device"]
 
 _DRIVERS = ("nvcuda.dll",) if sys.platform == "win32" else ("libcuda.so.1", "libcuda.so")
 
@@ -32,15 +33,19 @@ class Cuda:
     problem: str | None = None  #: why there is nothing to compute on
 
 
-def find_cuda() -> Cuda:
-    """Asks the driver, which is opened for that and need not be there."""
-    driver = None
+def open_driver() -> ctypes.CDLL | None:
+    """NVIDIA's driver; None: it is not there."""
     for name in _DRIVERS:
         try:
-            driver = ctypes.CDLL(name)
-            break
+            return ctypes.CDLL(name)
         except OSError:
             continue
+    return None
+
+
+def find_cuda() -> Cuda:
+    """Asks the driver, which is opened for that and need not be there."""
+    driver = open_driver()
     if driver is None:
         return Cuda(None, [], f"no driver: {_DRIVERS[0]} is not there")
     if (code := driver.cuInit(0)) != 0:
@@ -68,12 +73,15 @@ def _gpu(driver: ctypes.CDLL, index: int) -> Gpu:
     return Gpu(name.value.decode(), memory.value, (attribute(major), attribute(minor)))
 
 
-def resolve_device(asked: str) -> str:
-    """``cpu``, or what ``auto`` means here.
+def resolve_device(asked: str | None) -> str:
+    """``cpu`` or ``cuda``: what was asked for, what ``auto`` means here; None: TINYZH_DEVICE.
 
     Raises:
         BackendError: an unknown device, or one that this build does not have.
     """
+    name = "device"
+    if asked is None:
+        name, asked = "TINYZH_DEVICE", os.environ.get("TINYZH_DEVICE") or "cpu"
     if asked == "auto":
         return "cuda" if "cuda" in _core.devices() and find_cuda().gpus else "cpu"
     if asked == "cpu":
@@ -81,8 +89,8 @@ def resolve_device(asked: str) -> str:
     if asked == "cuda":
         if "cuda" not in _core.devices():
             raise BackendError(
-                "device is 'cuda': this build has no CUDA in it; take device='cpu' or 'auto', or "
+                f"{name} is 'cuda': this build has no CUDA in it; take device='cpu' or 'auto', or "
                 "build with TINYZH_CUDA=1 (docs/cuda.md; tinyzh doctor shows what is there)"
             )
         return "cuda"
-    raise BackendError(f"device is {asked!r:.100}: expected cpu, cuda or auto")
+    raise BackendError(f"{name} is {asked!r:.100}: expected cpu, cuda or auto")

@@ -47,7 +47,7 @@ class GenerationStats:
     time_to_first_token: float | None  #: seconds from submission
     seconds: float | None  #: from submission to the end
     tokens_per_second: float | None  #: after the first token
-    logits_hash: int  #: FNV-1a of the last logits; equal bits give equal hashes
+    logits_hash: int  #: FNV-1a of the last logits; equal bits give equal hashes; 0: drawn on a GPU
 
 
 class _AsyncReader(AsyncIterator[str]):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Model"]
 
 _MAX_QUEUE = 2**31 - 1
+_MAX_STREAMS = 2**31 - 1  # the core knows what the device can
 
 _open_models: weakref.WeakSet[Model] = weakref.WeakSet()
 
@@ -47,14 +48,16 @@ class Model(Telling, Scoring, Looking):
         tokenizer: a tokenizer, or the path of one; None: that of the folder or the GGUF file, else
             one found beside the checkpoint; False: none (prompts are token ids then, and
             generations have ids but no text).
-        dtype: ``auto`` keeps the file's own precision; ``float32``; ``int8``; ``int4``.
+        dtype: ``auto`` keeps the file's own precision; ``float32``; ``int8``; ``int4``; with
+            ``cuda`` also ``float16`` and ``bfloat16``.
         kv_dtype: how keys and values of earlier positions are kept: ``float32``, ``float16`` or
             ``int8``; ``auto`` is float32 with float32 weights, else float16.
         threads: threads of one computation, from 1 to 256; None: TINYZH_THREADS, else the physical
             cores that this process may use.
         device: ``cpu``; ``cuda``, where it is built in (docs/cuda.md); ``auto``: a GPU if there is
-            one and it is built in.
-        streams: how many generations are computed together, from 1 to 256; more of them wait.
+            one and it is built in; None: TINYZH_DEVICE, else ``cpu``.
+        streams: how many generations are computed together, from 1 to 256 (``cuda``: to
+            1,024); more of them wait.
         queue_limit: how many generations may wait; one more raises QueueFull.
         kv_cache: memory for keys and values, as a number of bytes or such as ``"512MiB"``; None:
             enough for all streams to fill their context, at most a quarter of the free memory.
@@ -78,7 +81,7 @@ class Model(Telling, Scoring, Looking):
         dtype: str = "auto",
         kv_dtype: str = "auto",
         threads: int | None = None,
-        device: str = "cpu",
+        device: str | None = None,
         streams: int = 64,
         queue_limit: int = 1024,
         kv_cache: int | str | None = None,
@@ -86,7 +89,7 @@ class Model(Telling, Scoring, Looking):
         device = resolve_device(device)
         if threads is not None:
             threads = checked_integer("threads", threads, 1, 256)
-        streams = checked_integer("streams", streams, 1, 256)
+        streams = checked_integer("streams", streams, 1, _MAX_STREAMS)
         queue_limit = checked_integer("queue_limit", queue_limit, 1, _MAX_QUEUE)
         kv_bytes = 0 if kv_cache is None else parse_bytes("kv_cache", kv_cache)
         if not isinstance(dtype, str):
@@ -231,7 +234,7 @@ class Model(Telling, Scoring, Looking):
 
     @property
     def dtype(self) -> str:
-        """``float32``, ``int8`` or ``int4``: how the weights are held."""
+        """``float32``, ``int8``, ``int4``, ``float16`` or ``bfloat16``: what it computes with."""
         return self._core.dtype
 
     @property

@@ -50,17 +50,27 @@ def test_everything_is_on_the_page(cli: Cli, monkeypatch: pytest.MonkeyPatch) ->
     result = cli("doctor")
     assert result.code == 0
     with tinyzh.Model() as model:
-        for word in (tinyzh.__version__, f"{model.isa} (used)", "TINYZH_THREADS=1", "1 threads"):
+        used = f"cpu, int8 (keys and values float16), {model.isa}, 1 threads"
+        for word in (tinyzh.__version__, f"{model.isa} (used)", "TINYZH_THREADS=1", used):
             assert word in result.out
-    for word in ("numpy", "not built into this package", "libnowhere.so.1 is not there", "从前"):
+    built = tinyzh._core.cuda_build()
+    cuda = f"built in: {built}" if built else "not built into this package"
+    for word in ("numpy", cuda, "libnowhere.so.1 is not there", "从前"):
         assert word in result.out
     facts = json.loads(cli("doctor", "--json").out)
     assert facts["device"] == "cpu"
     assert facts["cuda"] == {
-        "built": False,
+        "built": built or None,
         "driver": None,
         "gpus": [],
         "problem": "no driver: libnowhere.so.1 is not there",
+    }
+    assert facts["used"] == {
+        "device": "cpu",
+        "dtype": "int8",
+        "kv_dtype": "float16",
+        "ahead": 0,
+        "graphs": False,
     }
     assert facts["packages"]["numpy"]
     assert facts["story"].startswith("从前")
@@ -100,9 +110,26 @@ def test_a_model_that_does_not_work(cli: Cli, monkeypatch: pytest.MonkeyPatch) -
     assert "python" in result.out
 
 
+def test_the_device_of_the_environment(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINYZH_DEVICE", "tpu")
+    with pytest.raises(BackendError, match="TINYZH_DEVICE is 'tpu': expected cpu, cuda or auto"):
+        tinyzh.Model()
+    with tinyzh.Model(device="cpu") as model:
+        assert model.device == "cpu"
+    assert "TINYZH_DEVICE is 'tpu'" in cli("doctor").err
+    monkeypatch.setenv("TINYZH_DEVICE", "cuda")
+    monkeypatch.setattr(tinyzh._core, "devices", lambda: ["cpu"])
+    with pytest.raises(BackendError, match="TINYZH_DEVICE is 'cuda': this build has no CUDA"):
+        tinyzh.Model()
+    monkeypatch.setenv("TINYZH_DEVICE", "")
+    with tinyzh.Model() as model:
+        assert model.device == "cpu"
+
+
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     with tinyzh.Model(device="auto") as model:
         assert model.generate("从前", max_new_tokens=2).read()
+    monkeypatch.setattr(tinyzh._core, "devices", lambda: ["cpu"])
     for device, words in (
         ("cuda", "this build has no CUDA in it; .*device='cpu'"),
         ("cuda:1", "device is 'cuda:1': expected cpu, cuda or auto"),

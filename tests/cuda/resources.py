@@ -36,6 +36,36 @@ def architectures() -> list[int]:
     return [a for a in WANTED if a in known]
 
 
+#: Arguments of templates as compilers write them, and what they mean here.
+ARGUMENTS = {
+    "f": "fp32",
+    "t": "fp16",
+    "a": "int8",
+    "NS0_7Float16E": "fp16",
+    "NS0_8Bfloat16E": "bf16",
+    "Lb1E": "ordered",
+    "Lb0E": "free",
+    "Lj1E": "8 rows",
+    "Lj4E": "32 rows",
+    "Lj8E": "64 rows",
+}
+
+
+def name_of(symbol: str) -> str:
+    """``attend fp32`` of the symbol of ``attend_kernel<float>``."""
+    kernel, rest = re.findall(r"4cuda\d+([a-z_][a-z_0-9]*)_kernel(.*)", symbol)[0]
+    if not rest.startswith("I"):
+        return str(kernel)
+    names, rest = [kernel], rest[1:]
+    while not rest.startswith("E"):
+        argument = next((a for a in ARGUMENTS if rest.startswith(a)), None)
+        if argument is None:
+            sys.exit(f"{symbol}: add the arguments of its template to {Path(__file__).name}")
+        names.append(ARGUMENTS[argument])
+        rest = rest.removeprefix(argument)
+    return " ".join(names)
+
+
 def resources() -> dict[str, str]:
     """Kernel and architecture -> registers, shared memory, spills."""
     targets = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in architectures()]
@@ -45,13 +75,11 @@ def resources() -> dict[str, str]:
     found = {}
     for part in text.split("Compiling entry function")[1:]:
         symbol, architecture = re.findall(r"'(\S+)' for 'sm_(\d+)'", part)[0]
-        # _kernel, and of a template of float or uint16_t (fp16) also IfE or ItE.
-        kernel, of = re.findall(r"4cuda\d+([a-z_][a-z_0-9]*)_kernel(?:I([ft])E)?", symbol)[0]
-        kernel += {"f": " fp32", "t": " fp16"}.get(of, "")
+        kernel = name_of(symbol)
         stores, loads = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", part)[0]
         registers = re.findall(r"Used (\d+) registers", part)[0]
         shared = (re.findall(r"(\d+) bytes smem", part) or ["0"])[0]
-        found[f"sm_{architecture:<4} {kernel:<16}"] = (
+        found[f"sm_{architecture:<4} {kernel:<26}"] = (
             f"{registers:>3} registers {shared:>5} shared {int(stores) + int(loads):>3} spilled"
         )
     return dict(sorted(found.items()))

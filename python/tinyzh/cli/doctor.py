@@ -66,8 +66,9 @@ def _facts() -> dict[str, Any]:
         "memory": _memory(),
         "instruction_sets": _core.instruction_sets(),
         "environment": {k: v for k, v in sorted(os.environ.items()) if k.startswith("TINYZH_")},
-        "cuda": {"built": "cuda" in _core.devices(), **asdict(cuda)},
+        "cuda": {"built": _core.cuda_build() or None, **asdict(cuda)},
         "device": resolve_device("auto"),
+        "used": None,
         "isa": None,
         "threads": None,
         "story": None,
@@ -76,6 +77,13 @@ def _facts() -> dict[str, Any]:
     try:
         with Model() as model:
             facts["isa"], facts["threads"] = model.isa, model.threads
+            facts["used"] = {
+                "device": model.device,
+                "dtype": model.dtype,
+                "kv_dtype": model.kv_dtype,
+                "ahead": model._engine.ahead,
+                "graphs": model.device == "cuda",
+            }
             story = model.generate("从前", seed=1, max_new_tokens=10)
             facts["story"] = "从前" + story.read()
     except Exception as error:
@@ -97,17 +105,28 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     used = facts["isa"]
     sets = (f"{name} (used)" if name == used else name for name in facts["instruction_sets"])
     yield "kernels", ", ".join(sets)
-    yield "cuda", "built in" if facts["cuda"]["built"] else "not built into this package"
     cuda = facts["cuda"]
+    yield "cuda", f"built in: {cuda['built']}" if cuda["built"] else "not built into this package"
     yield "driver", f"CUDA {cuda['driver']}" if cuda["driver"] else cuda["problem"]
     for gpu in cuda["gpus"]:
         major, minor = gpu["compute_capability"]
         yield "gpu", f"{gpu['name']}, {bytes_in_words(gpu['memory'])}, sm_{major}{minor}"
     for name, value in facts["environment"].items():
         yield "environment", f"{name}={value}"
-    threads = f", {facts['threads']} threads" if facts["threads"] else ""
-    yield "will use", f"{facts['device']}{f', {used}' if used else ''}{threads}"
+    yield "auto", f"device='auto' or TINYZH_DEVICE=auto takes {facts['device']}"
+    yield "will use", _used(facts)
     yield "tells", facts["story"] or "nothing"
+
+
+def _used(facts: dict[str, Any]) -> str:
+    used = facts["used"]
+    if not used:
+        return "nothing"
+    parts = [used["device"], f"{used['dtype']} (keys and values {used['kv_dtype']})", facts["isa"]]
+    parts.append(f"{facts['threads']} threads")
+    if used["graphs"]:
+        parts += [f"{used['ahead']} passes ahead", "graphs"]
+    return ", ".join(parts)
 
 
 def _with_versions(packages: dict[str, str | None]) -> str:

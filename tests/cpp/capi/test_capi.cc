@@ -502,6 +502,7 @@ TEST_CASE("capi: large memory comes from the caller's allocator and goes back to
   tinyzh_model_options options = tinyzh_model_options_default();
   options.allocator = &allocator;
   options.weights = TINYZH_INT8;
+  options.device = "cpu";  // a GPU's memory is its own
   tinyzh_model* model;
   tinyzh_error error;
   REQUIRE(tinyzh_model_open_memory(checkpoint().data(), checkpoint().size(), &options, &model, &error) == TINYZH_OK);

@@ -1,10 +1,14 @@
 // The emulated GPU runs what is right, and finds what a real one might forgive today.
 #include <doctest/doctest.h>
 
+#include <bit>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "base/half.h"
 #include "cuda/device.h"
+#include "cuda/memory.h"
 
 using namespace tinyzh::cuda;
 using emulation::Order;
@@ -217,4 +221,154 @@ TEST_CASE("emulation: what a thread throws comes out, and the next launch runs")
   CHECK(runs == 8);
   CHECK_THROWS_AS(emulation::launch({}, {1025}, [] {}), emulation::Fault);
   CHECK_THROWS_AS(__syncthreads(), std::logic_error);
+}
+
+TEST_CASE("emulation: atomic operations in shared memory do not get in each other's way, other accesses do") {
+  in_every_order({}, {64}, [] {
+    TINYZH_SHARED(unsigned, count, 1);
+    if (thread() == 0) count[0] = 10;
+    __syncthreads();
+    CHECK(count[0].add(2) >= 10);
+    __syncthreads();
+    CHECK(count[0] == 10 + 2 * 64);
+  });
+  every_order_faults("without waiting", {64}, [] {  // read before all have added
+    TINYZH_SHARED(unsigned, count, 1);
+    if (thread() == 0) count[0] = 0;
+    __syncthreads();
+    (void)count[0].add(1);
+    (void)static_cast<unsigned>(count[0]);
+  });
+  every_order_faults("by two threads at once", {64}, [] {
+    TINYZH_SHARED(unsigned, count, 1);
+    if (thread() == 0) count[0] = 0;
+    __syncthreads();
+    if (thread() % 2) (void)count[0].add(1);
+    else count[0] = 7;
+  });
+  every_order_faults("where nothing was written", {1}, [] {
+    TINYZH_SHARED(unsigned, count, 1);
+    (void)count[0].add(1);
+  });
+}
+
+TEST_CASE("emulation: atomic operations on the device's memory") {
+  unsigned sum = 0;
+  in_every_order({3}, {32}, [&] { atomicAdd(&sum, 1u); });
+  CHECK(sum == 5 * 3 * 32);
+}
+
+namespace {
+
+uint32_t pair_of(float low, float high, bool brain) {
+  const auto narrow = [brain](float x) -> uint32_t { return brain ? std::bit_cast<uint32_t>(x) >> 16 : tinyzh::to_half(x); };
+  return narrow(low) | narrow(high) << 16;
+}
+
+}  // namespace
+
+TEST_CASE("emulation: a product of fragments is that of the matrices") {
+  float A[16][16], B[16][8];  // numbers that both types hold
+  for (int r = 0; r < 16; ++r)
+    for (int k = 0; k < 16; ++k) A[r][k] = static_cast<float>((r * 7 + k * 3) % 16 - 8);
+  for (int k = 0; k < 16; ++k)
+    for (int n = 0; n < 8; ++n) B[k][n] = static_cast<float>((k * 5 + n) % 8) * 0.25f;
+  for (bool brain : {false, true})
+    in_every_order({}, {64}, [&] {
+      const unsigned lane = thread() % kWarp, g = lane / 4, t = lane % 4 * 2;
+      const auto of_a = [&](unsigned r, unsigned k) { return pair_of(A[r][k], A[r][k + 1], brain); };
+      const uint32_t a[4] = {of_a(g, t), of_a(g + 8, t), of_a(g, t + 8), of_a(g + 8, t + 8)};
+      const uint32_t b[2] = {pair_of(B[t][g], B[t + 1][g], brain), pair_of(B[t + 8][g], B[t + 9][g], brain)};
+      float c[4] = {1, 2, 3, 4};
+      if (brain) multiply_add(Bfloat16(), c, a, b);
+      else multiply_add(Float16(), c, a, b);
+      for (unsigned i = 0; i < 4; ++i) {
+        float expected = static_cast<float>(i + 1);
+        for (unsigned k = 0; k < 16; ++k) expected += A[g + i / 2 * 8][k] * B[k][t + i % 2];
+        CHECK(c[i] == expected);
+      }
+    });
+}
+
+TEST_CASE("emulation: a product of fragments needs the whole warp, and one type") {
+  const uint32_t a[4] = {}, b[2] = {};
+  every_order_faults("an operation of its warp waits for it", {32}, [&] {
+    float c[4] = {};
+    if (thread() != 7) multiply_add(Float16(), c, a, b);
+  });
+  every_order_faults("different operations", {32}, [&] {
+    float c[4] = {};
+    if (thread() < 7) multiply_add(Float16(), c, a, b);
+    else multiply_add(Bfloat16(), c, a, b);
+  });
+  every_order_faults("without a whole warp", {16}, [&] {
+    float c[4] = {};
+    multiply_add(Float16(), c, a, b);
+  });
+}
+
+namespace {
+
+void add_one(int* place) { ++*place; }
+constexpr unsigned kThreads = 1;
+
+void put_add_one(Stream stream, int* place) { TINYZH_LAUNCH(add_one, Dim3{1}, stream)(place); }
+
+}  // namespace
+
+TEST_CASE("emulation: what is put into a queue happens when somebody waits, in order") {
+  const Queue queue;
+  int device = 5, sent = 7, fetched = 0;
+  put_add_one(queue, &device);
+  Mark mark;
+  mark.put(queue);
+  queue.send(&device, &sent, sizeof device);
+  queue.fetch(&fetched, &device, sizeof device);
+  CHECK(device == 5);
+  sent = 8;  // too early: the copy reads it later
+  CHECK_FALSE(mark.is_over());
+  CHECK(device == 6);
+  CHECK(mark.is_over());
+  mark.wait();
+  CHECK(device == 6);
+  queue.wait();
+  CHECK(device == 8);
+  CHECK(fetched == 8);
+}
+
+TEST_CASE("emulation: a graph puts the same work in again, and counts as launches") {
+  const Queue queue;
+  int device = 0;
+  const size_t before = emulation::launches();
+  const Graph graph(queue, [&] {
+    put_add_one(queue, &device);
+    put_add_one(queue, &device);
+  });
+  queue.wait();
+  CHECK(device == 0);
+  for (int i = 1; i <= 3; ++i) {
+    graph.put(queue);
+    queue.wait();
+    CHECK(device == 2 * i);
+  }
+  CHECK(emulation::launches() - before == 6);
+  CHECK_THROWS_AS(Graph(queue, [] { throw std::runtime_error("stopped"); }), std::runtime_error);
+  put_add_one(queue, &device);
+  queue.wait();
+  CHECK(device == 7);
+}
+
+TEST_CASE("emulation: a fault comes out where the host waits, and nothing behind it happens") {
+  const Queue queue;
+  int device = 0;
+  emulation::put(queue, [] { emulation::fault("bad"); });
+  put_add_one(queue, &device);
+  CHECK_THROWS_AS(queue.wait(), emulation::Fault);
+  queue.wait();
+  CHECK(device == 0);
+  put_add_one(queue, &device);
+  queue.wait();
+  CHECK(device == 1);
+  emulation::put(queue, [] { emulation::fault("bad"); });
+  queue.abandon();
 }

@@ -117,7 +117,7 @@ TEST_CASE("engine: one seed tells one story, whatever else runs and whatever the
     wait_for_end(*alone);
     CHECK(alone->tokens() == together[seed - 1]->tokens());
     CHECK(alone->last_logits_hash() == together[seed - 1]->last_logits_hash());
-    CHECK(alone->last_logits_hash() != 0);
+    CHECK((alone->last_logits_hash() != 0) == (engine.model().device() == Device::cpu));  // a GPU keeps its logits
     stories.insert(alone->tokens());
   }
   CHECK(stories.size() == 6);
