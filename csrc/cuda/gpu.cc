@@ -35,9 +35,10 @@ Precision precision_for(const Model& model) {
 Gpu::Gpu(const Model& model, size_t ahead)
     : config_(model.config()),
       ahead_(ahead),
+      precision_(precision_for(model)),
       blocks_(model.kv_layout().block_bytes(), blocks_together()),
       memory_(blocks_.allocator()),
-      forward_(model.weights(), precision_for(model), model.kv_layout().type, queue_),
+      forward_(model.weights(), precision_, model.kv_layout().type, queue_),
       slots_(kMaxRows, static_cast<size_t>(config_.vocab_size)),
       idle_block_(model.kv_layout().block_bytes(), device_memory(), Fill::nothing),
       passes_(ahead + 1) {}

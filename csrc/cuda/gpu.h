@@ -66,6 +66,7 @@ class Gpu final : public Backend {
 
   const Config config_;
   const size_t ahead_;
+  const Precision precision_;  // before all that needs a device: without one it says what is missing
   const Queue queue_;
   BlockMemory blocks_;
   const Allocator memory_;
