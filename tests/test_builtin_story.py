@@ -30,8 +30,9 @@ def told(model: tinyzh.Model) -> list[tuple[str, str | None]]:
 
 
 def sentences(text: str) -> list[str]:
-    parts = (part.strip("“”\n ") for part in re.split("(?<=[。！？])", text))
-    return [part for part in parts if part]
+    """Each with what is quoted in it."""
+    found = re.findall("(?:“[^”]*”|[^。！？])+[。！？]*", text)
+    return [sentence.strip() for sentence in found if sentence.strip()]
 
 
 def test_stories_end_by_themselves(told: list[tuple[str, str | None]]) -> None:
@@ -45,7 +46,7 @@ def test_stories_begin_differently(told: list[tuple[str, str | None]]) -> None:
 
 def test_stories_do_not_go_round_in_circles(told: list[tuple[str, str | None]]) -> None:
     often = [max(Counter(sentences(text)).values()) for text, _ in told]
-    assert sum(count >= 3 for count in often) <= 1
+    assert max(often) < 3
 
 
 def test_stories_are_chinese_in_full_width_punctuation(told: list[tuple[str, str | None]]) -> None:
