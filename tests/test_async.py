@@ -280,7 +280,7 @@ for dropped in (True, False):
     if dropped:                  # the rest of the story goes with its last reader
         weak = weakref.ref(story)
         del story
-        for _ in range(100):     # the postman may be on its way to the reader
+        for _ in range(2000):    # the postman may be on its way to the reader
             gc.collect()
             if weak() is None:
                 break

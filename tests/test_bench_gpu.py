@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
+from checkpoints import Shape, random_tensors, save, v2
 from places import ROOT
 from tinyzh import Model, _core, devices
 
@@ -39,10 +41,14 @@ def test_the_limits_of_an_h100(gpu: ModuleType) -> None:
     assert limits.tokens_per_second(unknown, gpu.STORY_93M, "float16", 1, 0) > 0
 
 
-def test_bytes_of_a_weight_are_those_of_the_layouts(gpu: ModuleType) -> None:
+def test_bytes_of_a_weight_are_those_of_the_layouts(gpu: ModuleType, tmp_path: Path) -> None:
     limits = sys.modules["bench.gpu.limits"]
+    shape = Shape(
+        dim=256, hidden_dim=512, n_layers=2, n_heads=8, n_kv_heads=4, vocab_size=512, seq_len=64
+    )
+    path = save(tmp_path / "model.bin", v2(shape, random_tensors(shape), group=64))
     for dtype in ("int8", "int4"):
-        with Model(dtype=dtype) as model:
+        with Model(path, dtype=dtype, tokenizer=False) as model:
             read = model.memory()["read_per_token"] / limits.matrix_weights(model.config)
             assert limits.WEIGHT_BYTES[dtype] == pytest.approx(read, rel=0.05)
 

@@ -78,8 +78,8 @@ def test_padding_can_be_chosen() -> None:
 
 
 def test_rows_without_padding_are_no_tensor(tokenizer: Any) -> None:
-    assert [len(row) for row in tokenizer(PROMPTS).input_ids] == [2, 7, 3]
-    with pytest.raises(ValueError, match=r"from 2 to 7 tokens.*padding=True"):
+    assert [len(row) for row in tokenizer(PROMPTS).input_ids] == [2, 6, 3]
+    with pytest.raises(ValueError, match=r"from 2 to 6 tokens.*padding=True"):
         tokenizer(PROMPTS, return_tensors="np")
     with pytest.raises(ValueError, match="'tf': expected pt or np"):
         tokenizer(PROMPTS, return_tensors="tf")
