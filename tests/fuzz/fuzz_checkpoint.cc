@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "io/checkpoint.h"
+#include "io/foreign.h"
 
 using namespace tinyzh;
 
