@@ -74,14 +74,6 @@ void Queue::wait() const {
   check(cudaStreamSynchronize(of(stream_)), "a kernel or a copy failed");
 }
 void Queue::abandon() const noexcept { cudaStreamSynchronize(of(stream_)); }
-void Queue::upload(void* to, const void* from, size_t bytes) const {
-  send(to, from, bytes);
-  wait();
-}
-void Queue::download(void* to, const void* from, size_t bytes) const {
-  fetch(to, from, bytes);
-  wait();
-}
 void Queue::send(void* to, const void* from, size_t bytes) const { move(stream_, to, from, bytes, cudaMemcpyHostToDevice); }
 void Queue::fetch(void* to, const void* from, size_t bytes) const { move(stream_, to, from, bytes, cudaMemcpyDeviceToHost); }
 void Queue::copy(void* to, const void* from, size_t bytes) const { move(stream_, to, from, bytes, cudaMemcpyDeviceToDevice); }
@@ -165,14 +157,6 @@ void Queue::abandon() const noexcept {
     wait();
   } catch (...) {  // nobody looks at it any more
   }
-}
-void Queue::upload(void* to, const void* from, size_t bytes) const {
-  send(to, from, bytes);
-  wait();
-}
-void Queue::download(void* to, const void* from, size_t bytes) const {
-  fetch(to, from, bytes);
-  wait();
 }
 void Queue::copy(void* to, const void* from, size_t bytes) const {
   of(stream_).put([=] { std::memcpy(to, from, bytes); });

@@ -39,8 +39,8 @@ class Queue {
   void abandon() const noexcept;  // the same, whatever has failed
 
   // Both are over when they return.
-  void upload(void* to, const void* from, size_t bytes) const;
-  void download(void* to, const void* from, size_t bytes) const;
+  void upload(void* to, const void* from, size_t bytes) const { send(to, from, bytes), wait(); }
+  void download(void* to, const void* from, size_t bytes) const { fetch(to, from, bytes), wait(); }
   // Only put in: memory of the host stays as it is, or is not looked at, until they are over.
   void send(void* to, const void* from, size_t bytes) const;
   void fetch(void* to, const void* from, size_t bytes) const;

@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <map>
 #include <random>
-#include <set>
 #include <thread>
 #include <vector>
 
 #include "engine/small_engine.h"
+#include "engine/told.h"
 #include "io/expect_error.h"
 
 using namespace tinyzh;
@@ -17,34 +17,6 @@ using namespace tinyzh::testing;
 namespace {
 
 size_t page_bytes() { return small_model()->kv_layout().block_bytes(); }
-
-struct Told {
-  std::vector<int32_t> tokens;
-  std::vector<float> logprobs, scores;
-  std::string text;
-  uint64_t hash = 0;
-  FinishReason reason = FinishReason::none;
-  bool operator==(const Told&) const = default;
-};
-
-// Its numbers once the step is over that ended the last request.
-Stats settled(Engine& engine) {
-  REQUIRE(soon([&] { return engine.stats().running == 0; }));
-  return engine.stats();
-}
-
-Told told_by(Request& request) {
-  Told told;
-  told.reason = wait_for_end(request);
-  for (const Sample& sample : request.samples()) {
-    told.tokens.push_back(sample.token);
-    told.logprobs.push_back(sample.logprob);
-  }
-  told.scores = request.scores();
-  told.text = text_of(request);
-  told.hash = request.last_logits_hash();
-  return told;
-}
 
 // Requests of all kinds, many of them with a beginning in common.
 std::vector<RequestOptions> assorted(uint32_t seed, size_t n) {
@@ -98,17 +70,7 @@ TEST_CASE("many: each is what it is alone, whoever comes, leaves or gives way") 
         CAPTURE(pages);
         std::mt19937 random(static_cast<uint32_t>(pages));
         SmallEngine engine(EngineOptions{.streams = 1 + random() % 9, .kv_bytes = pages * page, .prompt_rows = 1 + random() % 20}, open(threads));
-        std::vector<std::shared_ptr<Request>> requests;
-        std::set<size_t> cancelled;
-        for (size_t i = 0; i < asked.size(); ++i) {
-          requests.push_back(engine.submit(asked[i]));
-          if (random() % 8 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-          if (random() % 8 == 0) {
-            const size_t victim = random() % requests.size();
-            requests[victim]->cancel();
-            cancelled.insert(victim);
-          }
-        }
+        const auto [requests, cancelled] = submit_and_cancel(engine, asked, random, 8, std::chrono::milliseconds(1));
         for (size_t i = 0; i < asked.size(); ++i) {
           CAPTURE(i);
           const Told told = told_by(*requests[i]);
