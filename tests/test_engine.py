@@ -190,7 +190,7 @@ def test_the_queue_is_bounded(slow: Model, slow_path: Any) -> None:
     with Model(slow_path, streams=1, queue_limit=2) as model:
         first = model.generate("从前", min_new_tokens=10**6)
         next(first)  # it runs
-        waiting = [model.generate("从前") for _ in range(2)]
+        waiting = [model.generate("从前", max_new_tokens=2) for _ in range(2)]
         with pytest.raises(QueueFull, match="2 requests are waiting"):
             model.generate("从前")
         waiting[0].cancel()
