@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from .stories import Slots
 
-__all__ = ["exchange_names"]
+__all__ = ["ANIMALS", "BOYS", "GIRLS", "exchange_names", "names_in"]
 
 GIRLS, BOYS, ANIMALS = "女孩", "男孩", "动物名"
 OFTEN = 3  # times that a name which nobody introduces must occur, to be taken for one
@@ -31,7 +31,7 @@ def exchange_names(story: str, slots: Slots, rng: random.Random) -> str:
     pronoun the story has most of. Two names never become one.
     """
     found = [(name, category) for category in (GIRLS, BOYS, ANIMALS)
-             for name in _found(story, slots.get(category, ()), category)]  # fmt: skip
+             for name in names_in(story, slots.get(category, ()), category)]  # fmt: skip
     found += [(name, _category(story)) for name in _latin(story)]
     new: dict[str, str] = {}
     for name, category in found:
@@ -45,11 +45,13 @@ def exchange_names(story: str, slots: Slots, rng: random.Random) -> str:
     return re.sub(pattern, lambda match: new[match[0].strip()], story)
 
 
-def _found(story: str, names: Sequence[str], category: str) -> list[str]:
+def names_in(story: str, names: Sequence[str], category: str) -> list[str]:
     """The names that occur as names, longer ones first: 马克 is not in 马克斯."""
     found = []
     rest = story
     for name in sorted(names, key=len, reverse=True):
+        if name not in rest:
+            continue
         introduced = re.search(_INTRODUCED + re.escape(name), rest)
         often = category != ANIMALS and not name.startswith("小") and rest.count(name) >= OFTEN
         if introduced or often:
