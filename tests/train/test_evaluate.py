@@ -108,6 +108,7 @@ def test_a_run_and_its_folder_for_transformers(call: Call, texts: Path) -> None:
     pytest.importorskip("safetensors", reason="writes folders; pip install 'tinyzh[train]'")
     from tiny_runs import TOKENIZER, Counting, tiny_run
     from tinyzh.train.export import export
+    from tinyzh.train.log import read_table
     from tinyzh.train.loop import Task, train
 
     run = texts.parent / "run"
@@ -115,8 +116,8 @@ def test_a_run_and_its_folder_for_transformers(call: Call, texts: Path) -> None:
     code, out, err = call(run, texts)
     assert (code, err) == (0, "")
     measured = evaluate(run, [texts])
-    logged = (run / "log.csv").read_text(encoding="utf-8").splitlines()[-1].rpartition(",")[2]
-    assert measured.bits_per_character == pytest.approx(float(logged), rel=1e-5)
+    logged = read_table(run / "log.csv")[-1]["bits_per_character"]
+    assert measured.bits_per_character == pytest.approx(logged, rel=1e-5)
     assert call(run / "checkpoint.pt", texts) == (0, out, "")
     assert call(run, texts, "--tokenizer", run) == (0, out, "")
     for format, target in (("hf", texts.parent / "hf"), ("v0", texts.parent / "v0" / "a.bin")):

@@ -111,12 +111,15 @@ def test_the_package_does_not_import_training() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
+TOKENIZER = Path(__file__).parents[1] / "data" / "zh.model"
 RECIPE = [
     f"--set={setting}"
     for setting in (
         "dim=16", "hidden_dim=21", "n_layers=1", "n_heads=2", "n_kv_heads=1", "vocab_size=600",
         "seq_len=64", "length=32", "batch=2", "steps=4", "long_every=0", "compile=no",
         "threads=1", "evaluations=1", "eval_batches=1", "device=cpu",
+        "consistent.steps=3", "consistent.told=4", "consistent.batch=2",
+        "consistent.compile=no", "consistent.device=cpu", "consistent.evaluations=1",
     )
 ]  # fmt: skip
 
@@ -126,6 +129,7 @@ def test_the_recipe_goes_on_where_it_was(
 ) -> None:
     pytest.importorskip("torch", reason="trains; pip install 'tinyzh[train]'")
     pytest.importorskip("rensa", reason="finds near duplicates; pip install 'tinyzh[train]'")
+    from tinyzh.train.checkpoint import Checkpoint
     from tinyzh.train.log import read_table
 
     out = tmp_path / "out"
@@ -133,17 +137,20 @@ def test_the_recipe_goes_on_where_it_was(
     real.write_text("从前有一只小猫，它很喜欢唱歌。\n" * 2, encoding="utf-8")
     kept_back = tmp_path / "kept_back.txt"
     kept_back.write_text("从前有一只小狗。\n", encoding="utf-8")
-    made_of = ("train", "builtin", "--out", out, "--stories", "400", "--real", real)
+    made_of = (
+        "train", "builtin", "--out", out, "--stories", "400", "--real", real
+    )  # fmt: skip
     recipe = (*made_of, *RECIPE, "--valid-text", kept_back)
     code, text, err = call(capsys, *recipe)
     assert code == 0, err
-    assert "4 steps" in text
+    assert f"{out / 'consistent'}: 3 steps" in text
     with (out / "export" / "story.bin").open("rb") as file:
         assert file.read(8) == b"24ka\x02\0\0\0"
     assert (out / "export" / "tokenizer.bin").exists()
     card = (out / "export" / "story.md").read_text(encoding="utf-8")
     assert "400 stories drawn" in card
     assert "real.txt" in card
+    assert "It began with the weights of a run of 4 steps" in card
     assert "tmp" not in card  # no paths of the machine
 
     code, _, err = call(capsys, *recipe)
@@ -164,12 +171,35 @@ def test_the_recipe_goes_on_where_it_was(
     made = (out / "tokenizer" / "tokenizer.model").stat().st_mtime_ns
     # The configuration is the run's, and so are the texts that it is measured on.
     kept_back.unlink()
-    code, text, err = call(capsys, *made_of, "--resume", "--set=steps=6")
+    second = [setting for setting in RECIPE if "consistent." in setting]
+    code, text, err = call(capsys, *made_of, "--resume", "--set=steps=6", *second)
     assert code == 0, err
-    assert "6 steps" in text
+    assert f"{out / 'consistent'}: 3 steps" in text
+    assert Checkpoint.load(out / "consistent").before["steps"] == 6  # it began anew
     rows = read_table(out / "run" / "log.csv")
     assert [row["step"] for row in rows if "bits_per_character" in row] == [4, 6]
     assert (out / "tokenizer" / "tokenizer.model").stat().st_mtime_ns == made
+
+    # A run of one's own begins with the weights of the first.
+    other = ("train", "model", out / "data", "--out", tmp_path / "other", "--from", out / "run")
+    code, text, err = call(capsys, *other, "--set=steps=5")
+    assert code == 0, err
+    saved = Checkpoint.load(tmp_path / "other")
+    assert (saved.step, saved.before["steps"], saved.summary()["steps"]) == (5, 6, 11)
+    assert "bits_per_character" in saved.losses  # held-out texts come along
+    for arguments, message in (
+        (("--resume",), "--from begins a run and --resume goes on with one: leave one out"),
+        (("--set=dim=32", "--out", tmp_path / "third"), "of another shape than dim 32 (not 16)"),
+    ):
+        code, _, err = call(capsys, *other, *arguments)
+        assert (code, message in err) == (2, True), err
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "moved" / "checkpoint.pt").write_bytes((out / "run/checkpoint.pt").read_bytes())
+    alone = (*other[:4], tmp_path / "alone", "--from", tmp_path / "moved", "--set=steps=1")
+    assert call(capsys, *alone)[0] == 0  # a checkpoint alone
+    (tmp_path / "moved" / "tokenizer.model").write_bytes(TOKENIZER.read_bytes())
+    code, _, err = call(capsys, *alone[:4], tmp_path / "fourth", *alone[5:])
+    assert (code, "was trained with another tokenizer than the one" in err) == (2, True), err
 
 
 def test_the_recipe_begins_with_what_may_be_wrong(
@@ -180,6 +210,10 @@ def test_the_recipe_begins_with_what_may_be_wrong(
     (tmp_path / "empty.txt").write_text(" \n", encoding="utf-8")
     for arguments, expected in (
         (("--set=lrr=1",), (2, "unknown key lrr; is it lr?")),
+        (("--set=consistent.dim=640",), (2, "the second run has the shape of the first")),
+        (("--set=consistent.prompts=[]",), (2, "prompts is empty")),
+        (("--set=seq_len=16", "--set=length=16", "--set=long_every=0"), (2, "at least 32 for")),
+        (("--set=consistent.tld=1",), (2, "unknown key tld; is it told?")),
         (("--config", "tiny"), (2, "no configuration 'tiny'")),
         (("--valid-text", tmp_path / "none.txt"), (1, "none.txt: no such file")),
         (("--valid-text", tmp_path / "empty.txt"), (2, "no stories in")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -31,10 +32,30 @@ def test_the_builtin_model_is_small_and_awkward() -> None:
 
 
 def test_every_name_loads() -> None:
-    assert config.names() == ["93m", "builtin", "laptop"]
+    assert config.names() == ["93m", "builtin", "consistent", "laptop"]
+    shape = config.load("laptop").model
     for name in config.names():
-        run = config.load(name)
+        run = config.load(name, shape=shape)
+        assert (run.model == shape) == (name in ("consistent", "laptop"))
         assert config.Run.from_dict(run.as_dict()) == run
+
+
+def test_a_file_without_a_shape_needs_one() -> None:
+    with pytest.raises(InvalidArgument, match=r"consistent\.toml: has no \[model\]: it is for"):
+        config.load("consistent")
+    shape = config.load("laptop").model
+    run = config.load("consistent", ["dim=320", "steps=7"], 2000, shape)
+    assert (run.model.dim, run.model.vocab_size, run.training.steps) == (320, 2000, 7)
+    assert run.model.hidden_dim == shape.hidden_dim
+    short = dataclasses.replace(shape, seq_len=64)
+    assert config.load("consistent", shape=short).training.length == 64
+
+
+@pytest.mark.parametrize("text", ["training = 5", '[training]\nlength = "x"', "[training]\nlr = 1"])
+def test_a_file_without_a_shape_is_checked(tmp_path: Path, text: str) -> None:
+    (tmp_path / "own.toml").write_text(text + "\n", encoding="utf-8")
+    with pytest.raises(InvalidArgument, match=r"expected a|steps is 0 and minutes is 0"):
+        config.load(str(tmp_path / "own.toml"), shape=config.load("laptop").model)
 
 
 def test_set_changes_keys_of_both_tables() -> None:

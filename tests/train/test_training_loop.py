@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -293,8 +294,8 @@ def test_weights_that_are_no_numbers_are_not_saved(
     go(tiny_run(steps=3), tmp_path)
     learn = Learner.learn
 
-    def spoiling(self: Learner, rows: NDArray[np.int64], rate: float) -> float:
-        loss = learn(self, rows, rate)
+    def spoiling(self: Learner, rows: NDArray[np.int64], *arguments: Any) -> float:
+        loss = learn(self, rows, *arguments)
         self.model.rms_final.weight.data[0] = float("nan")
         return loss
 

@@ -40,6 +40,9 @@ class Checkpoint:
     due: bool = False  #: these weights are still to be evaluated
     texts: list[str] = field(default_factory=list)  #: held-out stories that it is measured on
     resolved: dict[str, Any] = field(default_factory=dict)  #: settings that were ``auto``
+    mistakes: list[list[Any]] = field(default_factory=list)  #: of the stories that it told
+    faulty: dict[str, float] = field(default_factory=dict)  #: share of them, not yet in the log
+    before: dict[str, float] = field(default_factory=dict)  #: of the run it began with, in numbers
 
     def save(self, path: Path) -> None:
         """Replaces the file."""
@@ -105,6 +108,11 @@ class Checkpoint:
                 "or give another folder with --out"
             )
         return cls.load(path) if resume else None
+
+    def summary(self) -> dict[str, float]:
+        """What was done, in numbers, with all that was done before it."""
+        mine = {"steps": self.step, "tokens": self.tokens, "seconds": self.trained}
+        return {name: number + self.before.get(name, 0) for name, number in mine.items()}
 
     def model(self) -> Llama:
         """The model to use: with averaged weights where the run keeps them."""

@@ -1,7 +1,8 @@
 """What a training run is: the model's shape and how it is trained, read from a TOML file.
 
 A file has two tables, ``[model]`` (:class:`tinyzh.config.Config`) and ``[training]``
-(:class:`Training`).  The files in ``configs/`` have names: ``93m``, ``builtin``, ``laptop``.
+(:class:`Training`).  The files in ``configs/`` have names: ``93m``, ``builtin``, ``laptop``, and
+``consistent``, which has no shape: it is for runs that begin with the weights of another.
 """
 
 from __future__ import annotations
@@ -54,6 +55,10 @@ class Training:
     spell: bool = True  #: learn to spell rare characters in bytes; without, they only are read
     ema: float = 0.0  #: decay of a running average of the weights, which is then exported; 0: none
 
+    unlikelihood: float = 0.0  #: weight of the faults in stories that it tells; 0: it tells none
+    tell_every: int = 40  #: steps between two tellings
+    told: int = 1500  #: stories in each
+
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  #: of the products
     compile: Literal["auto", "yes", "no"] = "auto"  #: torch.compile
     device: str = "auto"  #: auto, cpu, cuda, cuda:0, mps
@@ -97,6 +102,9 @@ _LIMITS: tuple[tuple[str, float, float], ...] = (
     ("grad_clip", 0, 1e9),
     ("dropout", 0, 0.9),
     ("ema", 0, 0.999999),
+    ("unlikelihood", 0, 1000),
+    ("tell_every", 1, 10**9),
+    ("told", 2, 10**6),
     ("threads", 0, 1024),
     ("seed", 0, 2**31 - 1),
     ("evaluations", 0, 10**6),
@@ -155,9 +163,7 @@ class Run:
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """The two tables, as a file has them."""
-        model = dataclasses.asdict(self.model)
-        for name in _FIXED:
-            del model[name]
+        model = shape_table(self.model)
         training = dataclasses.asdict(self.training)
         return {"model": model, "training": training | {"prompts": list(self.training.prompts)}}
 
@@ -195,6 +201,11 @@ class Run:
         if "steps" in changed and "minutes" not in changed:
             tables["training"]["minutes"] = 0.0
         return Run.from_dict(tables, "--set")
+
+
+def shape_table(shape: Config) -> dict[str, Any]:
+    """The table [model] of a file."""
+    return {k: v for k, v in dataclasses.asdict(shape).items() if k not in _FIXED}
 
 
 _FIELDS: dict[type, dict[str, Any]] = {
@@ -253,10 +264,18 @@ def names() -> list[str]:
     return sorted(path.stem for path in _CONFIGS.glob("*.toml"))
 
 
-def load(name: str, settings: Sequence[str] = (), vocab_size: int | None = None) -> Run:
+def load(
+    name: str,
+    settings: Sequence[str] = (),
+    vocab_size: int | None = None,
+    shape: Config | None = None,
+) -> Run:
     """A named configuration or a TOML file, with ``settings`` (``key=value``) applied.
 
-    ``vocab_size`` replaces the file's: that of the tokens which there are.
+    Args:
+        vocab_size: replaces the file's: that of the tokens which there are.
+        shape: that of the model to begin with, for files without a [model]; rows that are too
+            long for it are as long as it allows.
     """
     path = Path(name)
     if path.suffix != ".toml":
@@ -273,6 +292,18 @@ def load(name: str, settings: Sequence[str] = (), vocab_size: int | None = None)
         raise FileError(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidArgument(f"{path}: not TOML: {error}") from None
+    if shape is not None and "model" not in tables:
+        tables["model"] = shape_table(shape)
+        training = tables.setdefault("training", {})
+        if isinstance(training, dict) and training.get("length") is None:
+            training["length"] = min(Training.length, shape.seq_len)
+        elif isinstance(training, dict) and isinstance(training["length"], int):
+            training["length"] = min(training["length"], shape.seq_len)
+    elif tables.keys() == {"training"}:
+        raise InvalidArgument(
+            f"{path}: has no [model]: it is for runs that begin with the weights of another, "
+            "`tinyzh train model … --from RUN`"
+        )
     run = Run.from_dict(tables, str(path))
     if vocab_size is not None:
         run = dataclasses.replace(run, model=dataclasses.replace(run.model, vocab_size=vocab_size))

@@ -20,6 +20,7 @@ from .checkpoint import Checkpoint
 from .config import Run, Training
 from .device import Workers, autocast, first_words, lacks_memory
 from .errors import TrainingError
+from .mistakes import Wrong
 from .model import Llama
 from .optimizer import Average, Optimizer
 from .tokenizer import RESERVED
@@ -100,6 +101,12 @@ class Learner:
                 weight.copy_((saved.average or saved.weights)[name])
         self.step = saved.step
 
+    def begin_with(self, weights: dict[str, Tensor]) -> None:
+        """Takes the weights of another training; its average begins with them too."""
+        self.model.load_state_dict(weights)
+        if self.average is not None:
+            self.average = Average(self.model, self.settings.ema)
+
     def state(self) -> dict[str, Any]:
         """What a checkpoint has of it."""
         return {
@@ -140,8 +147,11 @@ class Learner:
             return problem or "another process could not"
         return ""
 
-    def learn(self, rows: Rows, rate: float) -> float:
-        """A step: forward, backward, update. ``rows`` are this worker's; returns their loss."""
+    def learn(self, rows: Rows, rate: float, wrong: Wrong | None = None) -> float:
+        """A step: forward, backward, update. ``rows`` are this worker's; returns their loss.
+
+        What is ``wrong`` becomes less likely.
+        """
         settings, workers = self.settings, self.workers
         if settings.dropout:
             torch.manual_seed((settings.seed << 32) + self.step * workers.count + workers.rank)
@@ -157,6 +167,8 @@ class Learner:
                 loss = self._loss(*(tensor.to(workers.device) for tensor in part)) * scale
                 self.optimizer.scaled(loss).backward()
             total += loss.detach()
+        if wrong is not None:
+            self.optimizer.scaled(settings.unlikelihood * self._unlikelihood(wrong)).backward()
         self.optimizer.step(rate)
         if self.average is not None:
             self.average.update(self.model, self.step)
@@ -173,6 +185,20 @@ class Learner:
     def _loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
         with autocast(self.settings, self.workers.device):
             loss: Tensor = self._compute(tokens, targets)
+        return loss
+
+    def _unlikelihood(self, wrong: Wrong) -> Tensor:
+        """The mean of −ln(1 − p) over the faults, p being what the model without dropout gives.
+
+        1 − p is the sum of the other probabilities, so that there is a way down from p = 1.
+        """
+        tokens, rows, places = (tensor.to(self.workers.device) for tensor in wrong)
+        self.model.eval()
+        with autocast(self.settings, self.workers.device):
+            logits = self.model(tokens[:, :-1])[rows, places - 1].float()  # (F, V)
+        self.model.train()
+        others = logits.scatter(1, tokens[rows, places][:, None], -torch.inf)
+        loss: Tensor = (logits.logsumexp(-1) - others.logsumexp(-1)).mean()
         return loss
 
     def _gradients_kept_here(self) -> AbstractContextManager[object]:

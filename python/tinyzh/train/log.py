@@ -24,6 +24,7 @@ COLUMNS = (
     "tokens_per_second",
     "valid_loss",  # of held-out text, nats a token
     "bits_per_character",  # of the stories of --valid-text
+    "faulty",  # share of the stories it told in which it mixed up who is who
 )
 
 

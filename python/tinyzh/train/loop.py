@@ -20,6 +20,7 @@ from .evaluate import measure
 from .interrupt import Stop, stop_signals
 from .learner import Learner
 from .log import Log
+from .mistakes import Mistakes
 from .optimizer import learning_rate
 from .preflight import check
 from .tokenizer_files import copy_trained
@@ -60,12 +61,14 @@ class Task:
     tokenizer: Path  #: a tokenizer.model or .bin
     texts: Sequence[str] = ()  #: held-out stories, measured in bits a character
     saved: Checkpoint | None = None  #: to go on from
+    start: Checkpoint | None = None  #: whose weights a new run begins with
 
 
 @dataclass(frozen=True)
 class Result:
     """How a run ended."""
 
+    out: Path  #: its folder
     idle: bool  #: nothing was left to do
     step: int
     tokens: int
@@ -92,6 +95,8 @@ def train(task: Task, progress: Progress | None = None) -> Result:
         learner = Learner(task.run, settings, workers)
         if task.saved is not None:
             learner.restore(task.saved)
+        elif task.start is not None:
+            learner.begin_with(task.start.model().state_dict())
         loop = _Loop(task, learner, progress)
         if not loop.idle:
             progress.show(loop.done, "compiling" if settings.compile != "no" else "beginning")
@@ -146,6 +151,12 @@ class _Loop:
         self.recent = list(saved.recent) if saved else []  # losses since the last row of the log
         self.due = saved is not None and saved.due  # these weights are still to be evaluated
         self.evaluated = self._evaluations()  # those that lie behind
+        self.mistakes: Mistakes | None = None
+        if self.settings.unlikelihood:
+            self.mistakes = Mistakes(
+                self.settings, task.train_data, saved.mistakes if saved else ()
+            )
+        self.faulty = dict(saved.faulty) if saved else {}  # share of the last telling
         self.counted = [0.0, 0.0]  # seconds and tokens since the last row of the log
         self.speed = 0.0  # tokens a second, by the last row
         self.saved = time.monotonic()
@@ -168,6 +179,7 @@ class _Loop:
     def result(self) -> Result:
         """How it has ended."""
         return Result(
+            out=self.task.out,
             idle=self.idle,
             step=self.learner.step,
             tokens=self.tokens,
@@ -198,11 +210,16 @@ class _Loop:
     def _step(self) -> None:
         settings, workers, step = self.settings, self.workers, self.learner.step
         batch, length = self.sizes[_is_long(settings.long_every, step)]
+        wrong = None
+        if self.mistakes is not None:
+            if self.mistakes.due(step):
+                self._tell(self.mistakes)
+            wrong = self.mistakes.wrong(step)
         self.clock.start()
         rows = self.task.train_data.batch(
             step, batch, length, settings.seed, workers.rank, workers.count
         )
-        loss = self.learner.learn(rows, learning_rate(settings, step, self.done))
+        loss = self.learner.learn(rows, learning_rate(settings, step, self.done), wrong)
         if seconds := self.clock.stop():  # those of the first step cannot be told
             self.counted[0] += seconds
             self.counted[1] += batch * length
@@ -218,6 +235,15 @@ class _Loop:
         if not self.due and (self.learner.step % LOG_EVERY == 0 or self.done >= 1):
             self._write_row({})
         self.progress.show(self.done, self._in_words(loss))
+
+    def _tell(self, mistakes: Mistakes) -> None:
+        """Tells stories, from whose faults the next steps learn."""
+        self.progress.show(self.done, f"step {self.learner.step:,}, telling stories")
+        with (
+            self.learner.shown() as model,
+            storyteller.opened(model, self.task.tokenizer) as engine,
+        ):
+            self.faulty = {"faulty": mistakes.tell(engine, self.learner.step)}
 
     def _evaluations(self) -> int:
         """How many there should have been by now."""
@@ -277,10 +303,11 @@ class _Loop:
             "lr": learning_rate(self.settings, self.learner.step, self.done),
             "train_loss": loss,
             **losses,
+            **self.faulty,
         }
         if self.counted[0]:
             self.speed = row["tokens_per_second"] = self.counted[1] / self.counted[0]
-        self.recent, self.counted = [], [0.0, 0.0]
+        self.recent, self.counted, self.faulty = [], [0.0, 0.0], {}
         if self.log is not None:
             self.log.add(row)
         return loss
@@ -309,8 +336,17 @@ class _Loop:
                 **{name: getattr(self.settings, name) for name in auto},
                 "compile": "yes" if self.learner.compiled else "no",
             },
+            mistakes=self.mistakes.kept if self.mistakes else [],
+            faulty=self.faulty,
+            before=self._before(),
             **self.learner.state(),
         ).save(self.task.out / NAME)
+
+    def _before(self) -> dict[str, float]:
+        task = self.task
+        if task.saved is not None:
+            return task.saved.before
+        return task.start.summary() if task.start else {}
 
 
 def _is_long(every: int, step: int) -> bool:

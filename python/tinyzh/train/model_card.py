@@ -67,7 +67,8 @@ def model_card(
         "",
         "## Training",
         "",
-        f"{saved.step:,} steps, {saved.tokens:,} tokens, {_duration(saved.trained)}.",
+        f"{saved.step:,} steps, {saved.tokens:,} tokens, {_duration(saved.trained)}."
+        + _before(saved.before),
         "",
         *_two_columns((k, v) for k, v in training.items() if k not in _OF_NO_EFFECT),
         "",
@@ -85,6 +86,15 @@ def model_card(
         licence,
     ]
     return "\n".join(lines) + "\n"
+
+
+def _before(run: Mapping[str, float]) -> str:
+    if not run:
+        return ""
+    return (
+        f" It began with the weights of a run of {run['steps']:,} steps, {run['tokens']:,} tokens, "
+        f"{_duration(run['seconds'])}."
+    )
 
 
 def _duration(seconds: float) -> str:

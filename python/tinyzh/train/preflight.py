@@ -11,21 +11,47 @@ from .config import Run
 from .dataset import Batches
 from .model import Llama
 
-__all__ = ["check"]
+__all__ = ["check", "check_telling"]
 
 
 def check(run: Run, train_data: Batches, model: Llama, tokenizer: Path, devices: int) -> None:
     """Looks whether there is text for the rows, and whether the sample stories can be told.
 
     Raises:
-        InvalidArgument: too little text, or a prompt that is longer than the context.
+        InvalidArgument: too little text; a prompt that is longer than the context; faults to be
+            unlearnt by several processes, or without a prompt.
         TokenizerError: not a tokenizer of this model.
     """
+    if run.training.unlikelihood:
+        check_telling(run, devices)
     for _, length in run.batch_sizes(devices):
         train_data.windows(length)
     with storyteller.opened(model, tokenizer) as engine:
         assert engine.tokenizer is not None
         _check_prompts(run, engine.tokenizer)
+
+
+def check_telling(run: Run, devices: int) -> None:
+    """Looks whether stories can be told whose faults are to be unlearnt.
+
+    Raises:
+        InvalidArgument: several processes, no prompt, or no room for a story.
+    """
+    if devices > 1:
+        raise InvalidArgument(
+            f"unlikelihood is {run.training.unlikelihood:g}, and there are {devices} processes: "
+            "unlearning is for one; start it without torchrun, or --set unlikelihood=0"
+        )
+    if not run.training.prompts:
+        raise InvalidArgument(
+            "prompts is empty, and stories are told whose faults are unlearnt: give some, or "
+            "--set unlikelihood=0"
+        )
+    if run.model.seq_len < 32:
+        raise InvalidArgument(
+            f"seq_len is {run.model.seq_len}: expected at least 32 for stories whose faults are "
+            "unlearnt; --set unlikelihood=0 tells none"
+        )
 
 
 def _check_prompts(run: Run, tokenizer: Tokenizer) -> None:

@@ -41,7 +41,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--minutes",
         type=float,
         metavar="N",
-        help=both("of training; none: what the configuration says", "训练分钟数"),
+        help=both("of the first run; none: what the configuration says", "第一阶段训练的分钟数"),
     )
     add_config(parser, "builtin")
     add_seed(parser)
@@ -67,4 +67,4 @@ def run(args: argparse.Namespace, terminal: Terminal) -> None:
         resume=args.resume,
         report=terminal.line,
     )
-    tell_result(result, args.out, terminal)
+    tell_result(result, terminal)

@@ -21,6 +21,16 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     add_tokenizer(parser, False, "its folder or file; none: DATA's", "分词器；省略则用 DATA 中的")
     add_out(parser, "folder of the run", "训练结果文件夹")
+    parser.add_argument(
+        "--from",
+        dest="start",
+        type=Path,
+        metavar="RUN",
+        help=both(
+            "begin with the weights of that run, and with its configuration unless --config says",
+            "从该训练的权重开始，配置默认与其相同",
+        ),
+    )
     add_config(parser, "laptop")
 
 
@@ -36,5 +46,6 @@ def run(args: argparse.Namespace, terminal: Terminal) -> None:
         tokenizer=args.tokenizer,
         valid_texts=args.valid_text,
         resume=args.resume,
+        start=args.start,
     )
-    tell_result(result, args.out, terminal)
+    tell_result(result, terminal)

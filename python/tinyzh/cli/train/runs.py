@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..arguments import both
@@ -22,7 +21,7 @@ def add_config(parser: argparse.ArgumentParser, default: str) -> None:
         "--config",
         metavar="NAME",
         help=both(
-            f"93m, builtin, laptop or a .toml file; default {default}, or that of the run",
+            f"93m, builtin, consistent, laptop or a .toml file; default {default}, or the run's",
             f"配置名或 .toml 文件，默认 {default} 或已有训练的配置",
         ),
     )
@@ -50,13 +49,13 @@ def add_config(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
-def tell_result(result: Result, out: Path, terminal: Terminal) -> None:
+def tell_result(result: Result, terminal: Terminal) -> None:
     """What came out; an interrupted run ends like an interrupted command."""
     if os.environ.get("RANK", "0") != "0":  # one of torchrun's processes, but not the first
         return
     losses = ", ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in result.losses.items())
     terminal.line(
-        f"{out}: {result.step:,} steps, {result.tokens:,} tokens, "
+        f"{result.out}: {result.step:,} steps, {result.tokens:,} tokens, "
         f"{result.trained / 60:.1f} minutes" + (f"; {losses}" if losses else "")
     )
     if not result.finished:
