@@ -295,10 +295,10 @@ def load(
     if shape is not None and "model" not in tables:
         tables["model"] = shape_table(shape)
         training = tables.setdefault("training", {})
-        if isinstance(training, dict) and training.get("length") is None:
-            training["length"] = min(Training.length, shape.seq_len)
-        elif isinstance(training, dict) and isinstance(training["length"], int):
-            training["length"] = min(training["length"], shape.seq_len)
+        if isinstance(training, dict):
+            length = training.get("length", Training.length)
+            if isinstance(length, int):
+                training["length"] = min(length, shape.seq_len)
     elif tables.keys() == {"training"}:
         raise InvalidArgument(
             f"{path}: has no [model]: it is for runs that begin with the weights of another, "

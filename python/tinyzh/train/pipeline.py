@@ -77,13 +77,11 @@ def _train(
     if saved is not None and start is not None:
         raise InvalidArgument("--from begins a run and --resume goes on with one: leave one out")
     first = Checkpoint.load(start) if start is not None else None
+    origin = saved or first
     train_data, valid_data = TokenDataset(data, "train"), TokenDataset(data, "valid")
-    if saved is not None and config is None:
-        run = saved.run.changed(settings)
-    elif first is not None and config is None:
-        run = first.run.changed(settings)
+    if origin is not None and config is None:
+        run = origin.run.changed(settings)
     else:
-        origin = saved or first
         shape = origin.run.model if origin is not None else None
         run = configurations.load(config or "laptop", settings, train_data.vocab_size, shape)
     if train_data.vocab_size != run.model.vocab_size:
@@ -95,7 +93,7 @@ def _train(
     if first is not None:
         assert start is not None
         _check_start(run, first, start, train_data)
-    texts = texts or (saved.texts if saved else first.texts if first else [])
+    texts = texts or (origin.texts if origin else [])
     pieces = train_data.tokenizer(tokenizer)
     task = Task(run, out, train_data, valid_data, pieces, texts, saved, first)
     tells = os.environ.get("RANK", "0") == "0"  # the first of the processes of torchrun
@@ -175,9 +173,11 @@ def train_builtin(
             "another with --out"
         )
     begun = (out / "run" / NAME).exists()
-    if not begun:
+    if begun:
+        first = Checkpoint.load(out / "run").run
+    else:
         config = config or "builtin"
-    first = configurations.load(config or "builtin", own) if not begun else _run_in(out / "run")
+        first = configurations.load(config, own)
     _consistent(first, own, second)  # mistakes are named before the work begins
     texts = _held_out(valid_texts)
 
@@ -194,7 +194,7 @@ def train_builtin(
         )
         report(str(built))
     if not (tokenizer / "tokenizer.bin").exists():
-        size = configurations.load(config or "builtin", own).model.vocab_size
+        size = first.model.vocab_size
         trained = train_tokenizer(
             corpus, tokenizer, vocab_size=size, sample=50_000, seed=made["seed"]
         )
@@ -241,10 +241,6 @@ def _of_the_machine(settings: Sequence[str]) -> list[str]:
     """Those that say how the machine is used, and not what is learnt."""
     names = ("device", "compile", "precision", "threads", "save_minutes")
     return [s for s in settings if s.partition("=")[0].strip().rpartition(".")[2] in names]
-
-
-def _run_in(folder: Path) -> Run:
-    return Checkpoint.load(folder).run
 
 
 def _split(settings: Sequence[str]) -> tuple[list[str], list[str]]:
