@@ -50,10 +50,12 @@ def test_stories_do_not_go_round_in_circles(told: list[tuple[str, str | None]]) 
 
 
 def test_stories_are_chinese_in_full_width_punctuation(told: list[tuple[str, str | None]]) -> None:
-    """All but a few: in one of sixteen a space follows a quotation, as in some real stories."""
+    """All but a few; in one of sixteen a space follows a quotation, as in some real stories."""
     odd = re.compile(r"[^\n一-鿿，。！？：；、…—·“”‘’《》]")
-    found = [match[0] for text, _ in told if (match := odd.search(text))]
-    assert len(found) <= len(told) // 8, found
+    spaced = sum("” " in text for text, _ in told)
+    assert spaced <= len(told) // 8
+    found = [match[0] for text, _ in told if (match := odd.search(text.replace("” ", "”")))]
+    assert len(found) <= len(told) // 20, found
     assert all(character.isascii() for character in found), found
 
 
