@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..atomic import replacing
 from ..errors import FileError, FileMissing, InvalidArgument
@@ -30,12 +30,14 @@ from .extra import counted, track
 from .names import exchange_names
 from .parallel import ordered_map
 from .reading import FIELDS, LAYOUTS, Layout, find_files, read_stories
+from .repertoire import begun_otherwise, repertoire, without_opening
 
 __all__ = ["SPLITS", "CorpusOptions", "CorpusReport", "build_corpus", "read_corpus", "read_report"]
 
 SPLITS = ("train", "valid")
 NAMED = 3  # files with one layout that are named in the report
 IDLE_ROUNDS = 20  # rounds of templates without a new story, after which there are no more
+_SHARES = ("chinese", "near_duplicates", "valid", "valid_templates", "opening", "vary")
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,10 @@ class CorpusOptions:
             template are similar by intent: of them, only exact duplicates are.)
         valid: the share of the inputs' stories that is kept for validation: at least one story.
         valid_templates: the share of the built-in templates that is kept for validation.
+        templates: which of the built-in templates are drawn: all, or the repertoire, those of
+            :mod:`tinyzh.train.repertoire`.
+        opening: the share of the other stories for training, read or drawn, that keep the opening
+            of the repertoire where they begin with it.
         repeat: how often the training split has each story of the inputs, to give a few real
             ones some weight beside many drawn ones.
         vary: the share of these repetitions in which the heroes have other names and punctuation
@@ -69,6 +75,8 @@ class CorpusOptions:
     near_duplicates: float = 0.7
     valid: float = 0.01
     valid_templates: float = 0.05
+    templates: Literal["all", "repertoire"] = "all"
+    opening: float = 1.0
     repeat: int = 1
     vary: float = 0.0
     layout: Layout = "auto"
@@ -78,7 +86,7 @@ class CorpusOptions:
     plot: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("chinese", "near_duplicates", "valid", "valid_templates", "vary"):
+        for name in _SHARES:
             if not 0 <= (value := getattr(self, name)) <= 1:
                 raise InvalidArgument(f"{name} is {value}: expected a share from 0 to 1")
         for name, least in (("min_chars", 1), ("max_chars", self.min_chars), ("repeat", 1)):
@@ -305,11 +313,12 @@ def _repeated(texts: Sequence[str], seed: int, options: CorpusOptions) -> list[s
     """The stories, as often as they are wanted, some of them varied."""
     rng = random.Random(f"{seed}/vary")
     slots = stories.load_slots(stories.FOLDER / "slots.txt")
-    return [
+    repeated = [
         full_width(exchange_names(text, slots, rng)) if rng.random() < options.vary else text
         for _ in range(options.repeat)
         for text in texts
     ]
+    return [without_opening(text, rng, options.opening) for text in repeated]
 
 
 def _draw(
@@ -318,17 +327,25 @@ def _draw(
     """``count`` different stories of the templates: (text, half)."""
     if count < 1:
         return
-    titles = sorted({template.title for template in stories.load_templates(stories.FOLDER)})
+    known = {template.title for template in repertoire()}
+    only_known = options.templates == "repertoire"
+    titles = sorted({t.title for t in stories.builtin()[0] if not only_known or t.title in known})
     report.templates = len(titles)
     half = dict(zip(titles, _halves(titles, options.valid_templates), strict=True))
     report.valid_templates = [title for title in titles if half[title] == "valid"]
 
     processes = options.processes or min(os.cpu_count() or 1, 1 + count // 20_000)
     idle = 0
-    with ordered_map(partial(_round, seed), itertools.count(), processes) as rounds:
+    rng = random.Random(f"{seed}/opening")
+    telling = partial(_round, seed, only_known)
+    with ordered_map(telling, itertools.count(), processes) as rounds:
         for told in rounds:
             idle += 1
             for title, text in told:
+                if only_known:
+                    text = begun_otherwise(text, rng)
+                elif title not in known and half[title] == "train":
+                    text = without_opening(text, rng, options.opening)
                 digest = _digest(comparison_key(text))
                 if digest in seen:
                     report.drawn_twice += 1
@@ -343,10 +360,10 @@ def _draw(
                 return
 
 
-def _round(seed: int, number: int) -> list[tuple[str, str]]:
-    """One round of the built-in templates, in whichever process."""
+def _round(seed: int, only_known: bool, number: int) -> list[tuple[str, str]]:
+    """One round of the built-in templates or the repertoire, in whichever process."""
     templates, slots = stories.builtin()
-    return stories.tell_round(templates, slots, seed, number)
+    return stories.tell_round(repertoire() if only_known else templates, slots, seed, number)
 
 
 def _digest(key: str) -> bytes:

@@ -35,6 +35,26 @@ def add(parser: argparse.ArgumentParser) -> None:
         help=both("how many --builtin draws; default 200000", "生成的数量，默认 200000"),
     )
     parser.add_argument(
+        "--templates",
+        choices=("all", "repertoire"),
+        default="all",
+        help=both(
+            "which --builtin draws: all, or the few hundred simplest that begin with 从前; "
+            "default all",
+            "所用模板：全部，或以“从前”开头的几百个最简单的，默认 all",
+        ),
+    )
+    parser.add_argument(
+        "--opening",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help=both(
+            "share of the other stories that keep 从前 at their beginning; default 1",
+            "其他故事保留开头“从前”的比例，默认 1",
+        ),
+    )
+    parser.add_argument(
         "--repeat",
         type=whole_number(1, 10_000),
         default=1,
@@ -101,12 +121,16 @@ def run(args: argparse.Namespace, terminal: Terminal) -> None:
         max_chars=args.max_chars,
         near_duplicates=args.near_duplicates,
         valid=args.valid,
+        templates=args.templates,
+        opening=args.opening,
         repeat=args.repeat,
         vary=args.vary,
         **reading(args),
     )
     if args.stories is not None and not args.builtin:
         raise UsageError("--stories is how many to draw with --builtin: add that, or leave it out")
+    if args.templates != "all" and not args.builtin:
+        raise UsageError("--templates is of those that --builtin draws: add that, or leave it out")
     stories = (args.stories or 200_000) if args.builtin else 0
     report = build_corpus(args.inputs, args.out, builtin=stories, seed=args.seed, options=options)
     terminal.line(str(report))
