@@ -126,7 +126,7 @@ def test_what_was_wrong_becomes_less_likely() -> None:
             learner.learn(data.batch(step, 4, 16), 1e-2)
     assert probabilities(without)[0] > 0.2
     for step in range(60, 75):
-        with_it.learn(data.batch(step, 4, 16), 1e-2, (tokens, rows, places))
+        with_it.learn(data.batch(step, 4, 16), 1e-2, wrong=(tokens, rows, places))
         without.learn(data.batch(step, 4, 16), 1e-2)
     assert bool((probabilities(with_it) < 0.5 * probabilities(without)).all())
     assert with_it.model.training
@@ -224,4 +224,4 @@ def test_what_cannot_be_told_is_named(
 ) -> None:
     learner = learner_of(**changes)
     with pytest.raises(InvalidArgument, match=message):
-        preflight.check(learner.run, Counting(), learner.model, TOKENIZER, devices)
+        preflight.check(learner.run, Counting(), None, learner.model, TOKENIZER, devices)

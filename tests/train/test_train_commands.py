@@ -120,6 +120,7 @@ RECIPE = [
         "threads=1", "evaluations=1", "eval_batches=1", "device=cpu",
         "consistent.steps=3", "consistent.told=4", "consistent.batch=2",
         "consistent.compile=no", "consistent.device=cpu", "consistent.evaluations=1",
+        "repertoire.steps=2", "repertoire.batch=2", "repertoire.evaluations=1",
     )
 ]  # fmt: skip
 
@@ -129,7 +130,9 @@ def test_the_recipe_goes_on_where_it_was(
 ) -> None:
     pytest.importorskip("torch", reason="trains; pip install 'tinyzh[train]'")
     pytest.importorskip("rensa", reason="finds near duplicates; pip install 'tinyzh[train]'")
+    import torch
     from tinyzh.train.checkpoint import Checkpoint
+    from tinyzh.train.corpus import read_corpus
     from tinyzh.train.log import read_table
 
     out = tmp_path / "out"
@@ -150,7 +153,10 @@ def test_the_recipe_goes_on_where_it_was(
     card = (out / "export" / "story.md").read_text(encoding="utf-8")
     assert "400 stories drawn" in card
     assert "real.txt" in card
-    assert "It began with the weights of a run of 4 steps" in card
+    assert "It began with the weights of a run of 6 steps" in card  # of both before it
+    assert "On half of its tokens it was kept to what it had been before." in card
+    assert "| keep | 1.0 |" in card
+    assert "| told | 4 |" in card
     assert "tmp" not in card  # no paths of the machine
 
     code, _, err = call(capsys, *recipe)
@@ -171,11 +177,23 @@ def test_the_recipe_goes_on_where_it_was(
     made = (out / "tokenizer" / "tokenizer.model").stat().st_mtime_ns
     # The configuration is the run's, and so are the texts that it is measured on.
     kept_back.unlink()
-    second = [setting for setting in RECIPE if "consistent." in setting]
-    code, text, err = call(capsys, *made_of, "--resume", "--set=steps=6", *second)
+    later = [s for s in RECIPE if "consistent." in s or "repertoire." in s]
+    code, text, err = call(capsys, *made_of, "--resume", "--set=steps=6", *later)
     assert code == 0, err
     assert f"{out / 'consistent'}: 3 steps" in text
-    assert Checkpoint.load(out / "consistent").before["steps"] == 6  # it began anew
+    assert Checkpoint.load(out / "repertoire").before["steps"] == 6  # they began anew
+    assert Checkpoint.load(out / "consistent").before["steps"] == 8
+    known = list(read_corpus(out / "repertoire_corpus"))
+    assert len(known) > 300
+    assert all(story.startswith(("从前", "很久以前")) for story in known)
+    drawn = [s for s in read_corpus(out / "corpus") if "它很喜欢唱歌" not in s]
+    assert sum(s.startswith("从前") for s in drawn) < 0.35 * len(drawn)
+    # On the first corpus the later runs stay what the first one has become.
+    first = Checkpoint.load(out / "run").model().state_dict()
+    for run in ("repertoire", "consistent"):
+        kept = Checkpoint.load(out / run).kept
+        assert kept is not None
+        assert all(torch.equal(weight, first[name]) for name, weight in kept.items())
     rows = read_table(out / "run" / "log.csv")
     assert [row["step"] for row in rows if "bits_per_character" in row] == [4, 6]
     assert (out / "tokenizer" / "tokenizer.model").stat().st_mtime_ns == made
@@ -184,6 +202,10 @@ def test_the_recipe_goes_on_where_it_was(
     other = ("train", "model", out / "data", "--out", tmp_path / "other", "--from", out / "run")
     code, text, err = call(capsys, *other, "--set=steps=5")
     assert code == 0, err
+    call(capsys, "train", "export", tmp_path / "other", "--out", tmp_path / "other.bin")
+    card = (tmp_path / "other.md").read_text(encoding="utf-8")
+    assert "It began with the weights" in card
+    assert not any(word in card for word in ("kept to", "| keep |", "| told |", "unlikelihood"))
     saved = Checkpoint.load(tmp_path / "other")
     assert (saved.step, saved.before["steps"], saved.summary()["steps"]) == (5, 6, 11)
     assert "bits_per_character" in saved.losses  # held-out texts come along
@@ -210,7 +232,8 @@ def test_the_recipe_begins_with_what_may_be_wrong(
     (tmp_path / "empty.txt").write_text(" \n", encoding="utf-8")
     for arguments, expected in (
         (("--set=lrr=1",), (2, "unknown key lrr; is it lr?")),
-        (("--set=consistent.dim=640",), (2, "the second run has the shape of the first")),
+        (("--set=consistent.dim=640",), (2, "a later run has the shape of the first")),
+        (("--set=repertoire.dim=640",), (2, "repertoire.dim=640: a later run has the shape")),
         (("--set=consistent.prompts=[]",), (2, "prompts is empty")),
         (("--set=seq_len=16", "--set=length=16", "--set=long_every=0"), (2, "at least 32 for")),
         (("--set=consistent.tld=1",), (2, "unknown key tld; is it told?")),

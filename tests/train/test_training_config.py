@@ -32,11 +32,11 @@ def test_the_builtin_model_is_small_and_awkward() -> None:
 
 
 def test_every_name_loads() -> None:
-    assert config.names() == ["93m", "builtin", "consistent", "laptop"]
+    assert config.names() == ["93m", "builtin", "consistent", "laptop", "repertoire"]
     shape = config.load("laptop").model
     for name in config.names():
         run = config.load(name, shape=shape)
-        assert (run.model == shape) == (name in ("consistent", "laptop"))
+        assert (run.model == shape) == (name in ("consistent", "laptop", "repertoire"))
         assert config.Run.from_dict(run.as_dict()) == run
 
 

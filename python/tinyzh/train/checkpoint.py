@@ -42,6 +42,7 @@ class Checkpoint:
     resolved: dict[str, Any] = field(default_factory=dict)  #: settings that were ``auto``
     mistakes: list[list[Any]] = field(default_factory=list)  #: of the stories that it told
     faulty: dict[str, float] = field(default_factory=dict)  #: share of them, not yet in the log
+    kept: dict[str, Tensor] | None = None  #: the weights at the start, where they matter later
     before: dict[str, float] = field(default_factory=dict)  #: of the run it began with, in numbers
 
     def save(self, path: Path) -> None:

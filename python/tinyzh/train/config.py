@@ -55,6 +55,8 @@ class Training:
     spell: bool = True  #: learn to spell rare characters in bytes; without, they only are read
     ema: float = 0.0  #: decay of a running average of the weights, which is then exported; 0: none
 
+    keep: float = 1.0  #: weight of staying as it was, on text that is given for that
+
     unlikelihood: float = 0.0  #: weight of the faults in stories that it tells; 0: it tells none
     tell_every: int = 40  #: steps between two tellings
     told: int = 1500  #: stories in each
@@ -102,6 +104,7 @@ _LIMITS: tuple[tuple[str, float, float], ...] = (
     ("grad_clip", 0, 1e9),
     ("dropout", 0, 0.9),
     ("ema", 0, 0.999999),
+    ("keep", 0, 1000),
     ("unlikelihood", 0, 1000),
     ("tell_every", 1, 10**9),
     ("told", 2, 10**6),

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from .checkpoint import Checkpoint
@@ -25,7 +26,7 @@ from .model import Llama
 from .optimizer import Average, Optimizer
 from .tokenizer import RESERVED
 
-__all__ = ["Learner"]
+__all__ = ["Learner", "Rows"]
 
 # Bytes 0x80 to 0xFF in the tokenizers that are trained here: parts of rare characters.  A model
 # that small, having learnt to write them, puts them together wrongly now and then.
@@ -45,6 +46,21 @@ class Objective(nn.Module):
     def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """The sum of the cross-entropies."""
         return self.model.loss(tokens, targets)
+
+
+class Difference(nn.Module):
+    """How far a model is from what it was, as a module for the same reason."""
+
+    def __init__(self, model: Llama, before: Llama) -> None:
+        super().__init__()
+        self.model, self.before = model, before
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """The sum of KL(before ‖ model) over the tokens that may follow each of ``tokens``."""
+        with torch.no_grad():
+            wanted = self.before(tokens).flatten(0, 1).float().log_softmax(-1)  # (B T, V)
+        found = self.model(tokens).flatten(0, 1).float().log_softmax(-1)
+        return F.kl_div(found, wanted, log_target=True, reduction="sum")
 
 
 class Learner:
@@ -75,6 +91,8 @@ class Learner:
             ids = [device.index] if device.type == "cuda" else None
             self._objective = DistributedDataParallel(self._objective, device_ids=ids)
         self._compute = self._objective
+        self._kept: Llama | None = None
+        self._difference: Any = None
 
     # ---- a checkpoint -------------------------------------------------------------------------
 
@@ -101,6 +119,11 @@ class Learner:
                 weight.copy_((saved.average or saved.weights)[name])
         self.step = saved.step
 
+    def keep_to(self, before: Llama) -> None:
+        """From now on steps are given text on which the model shall stay what it was before."""
+        self._kept = before.eval().requires_grad_(False).to(self.workers.device)
+        self._difference = Difference(self.model, self._kept)
+
     def begin_with(self, weights: dict[str, Tensor]) -> None:
         """Takes the weights of another training; its average begins with them too."""
         self.model.load_state_dict(weights)
@@ -114,6 +137,7 @@ class Learner:
             "weights": self.model.state_dict(),
             "average": self.average.weights if self.average else None,
             "optimizer": self.optimizer.state_dict(),
+            "kept": self._kept.state_dict() if self._kept else None,
         }
 
     def finite(self) -> bool:
@@ -127,7 +151,9 @@ class Learner:
 
         Returns why that cannot be, or nothing. Nothing is learnt.
         """
-        self._compute = torch.compile(self._objective, dynamic=False)
+        self._compute, difference = torch.compile(self._objective, dynamic=False), self._difference
+        if difference is not None:
+            self._difference = torch.compile(difference, dynamic=False)
         problem = ""
         try:
             for rows, length in sizes:
@@ -135,6 +161,8 @@ class Learner:
                 tokens = torch.ones(share, length, dtype=torch.int64, device=self.workers.device)
                 with self._gradients_kept_here():
                     self._loss(tokens, tokens).backward()
+                    if difference is not None:
+                        self._distance(tokens).backward()
         except Exception as error:
             if lacks_memory(error):
                 raise
@@ -143,14 +171,17 @@ class Learner:
         self.compiled = self.workers.largest(float(bool(problem))) == [0.0]
         if not self.compiled:
             torch._dynamo.reset()
-            self._compute = self._objective
+            self._compute, self._difference = self._objective, difference
             return problem or "another process could not"
         return ""
 
-    def learn(self, rows: Rows, rate: float, wrong: Wrong | None = None) -> float:
+    def learn(
+        self, rows: Rows, rate: float, kept: Rows | None = None, wrong: Wrong | None = None
+    ) -> float:
         """A step: forward, backward, update. ``rows`` are this worker's; returns their loss.
 
-        What is ``wrong`` becomes less likely.
+        On the rows that are ``kept`` the model stays what it was; what is ``wrong`` becomes less
+        likely.
         """
         settings, workers = self.settings, self.workers
         if settings.dropout:
@@ -167,6 +198,12 @@ class Learner:
                 loss = self._loss(*(tensor.to(workers.device) for tensor in part)) * scale
                 self.optimizer.scaled(loss).backward()
             total += loss.detach()
+        if kept is not None:
+            inputs = [self._inputs_and_targets(part)[0] for part in np.split(kept, len(parts))]
+            scale = settings.keep / sum(tokens.numel() for tokens in inputs)
+            for tokens in inputs:
+                distance = self._distance(tokens.to(workers.device)) * scale
+                self.optimizer.scaled(distance).backward()
         if wrong is not None:
             self.optimizer.scaled(settings.unlikelihood * self._unlikelihood(wrong)).backward()
         self.optimizer.step(rate)
@@ -186,6 +223,11 @@ class Learner:
         with autocast(self.settings, self.workers.device):
             loss: Tensor = self._compute(tokens, targets)
         return loss
+
+    def _distance(self, tokens: Tensor) -> Tensor:
+        with autocast(self.settings, self.workers.device):
+            distance: Tensor = self._difference(tokens)
+        return distance
 
     def _unlikelihood(self, wrong: Wrong) -> Tensor:
         """The mean of −ln(1 − p) over the faults, p being what the model without dropout gives.

@@ -18,9 +18,10 @@ from .device import Workers, memory_named, resolve
 from .errors import TrainingError
 from .evaluate import measure
 from .interrupt import Stop, stop_signals
-from .learner import Learner
+from .learner import Learner, Rows
 from .log import Log
 from .mistakes import Mistakes
+from .model import Llama
 from .optimizer import learning_rate
 from .preflight import check
 from .tokenizer_files import copy_trained
@@ -62,6 +63,7 @@ class Task:
     texts: Sequence[str] = ()  #: held-out stories, measured in bits a character
     saved: Checkpoint | None = None  #: to go on from
     start: Checkpoint | None = None  #: whose weights a new run begins with
+    kept_data: Batches | None = None  #: text on which the model shall stay what it was at the start
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,9 @@ def train(task: Task, progress: Progress | None = None) -> Result:
             learner.restore(task.saved)
         elif task.start is not None:
             learner.begin_with(task.start.model().state_dict())
+        before = _before(task)
+        if before is not None:
+            learner.keep_to(before)
         loop = _Loop(task, learner, progress)
         if not loop.idle:
             progress.show(loop.done, "compiling" if settings.compile != "no" else "beginning")
@@ -110,7 +115,7 @@ def _prepare(task: Task, learner: Learner, progress: Progress) -> None:
     """Everything that may fail, and then the first words and files."""
     run, workers, wanted = task.run, learner.workers, learner.settings.compile
     # In every process, so that all end with the same words.
-    check(run, task.train_data, learner.model, task.tokenizer, workers.count)
+    check(run, task.train_data, task.kept_data, learner.model, task.tokenizer, workers.count)
     if wanted != "no":
         problem = learner.compile(run.batch_sizes(workers.count))
         if problem and wanted == "yes":
@@ -126,14 +131,31 @@ def _in_words(task: Task, learner: Learner) -> str:
     """What is about to be done."""
     t, parameters = learner.settings, sum(p.numel() for p in learner.model.parameters())
     a_pass = task.train_data.windows(t.length) / t.batch  # steps
+    kept = "" if task.kept_data is None else " and as many to stay what it was"
     budget = f"{t.minutes:g} minutes"
     if t.steps:
         budget = f"{t.steps:,} steps, {t.steps / a_pass:.1f} passes"
     return (
         f"{parameters:,} parameters on {learner.workers.device} in {t.precision}, "
         f"{'compiled' if learner.compiled else 'not compiled'}; {t.batch} × {t.length} tokens a "
-        f"step, {max(1, round(a_pass)):,} steps a pass over the text; budget {budget}"
+        f"step{kept}, {max(1, round(a_pass)):,} steps a pass over the text; budget {budget}"
     )
+
+
+def _before(task: Task) -> Llama | None:
+    """The model as it was before this run, where it shall stay what it was.
+
+    A run that goes on from another with that aim has the same one before it as that.
+    """
+    if task.kept_data is None:
+        return None
+    origin = task.saved or task.start
+    assert origin is not None
+    if origin.kept is None:  # a run that begins
+        return origin.model()
+    model = Llama(task.run.model)
+    model.load_state_dict(origin.kept)
+    return model
 
 
 class _Loop:
@@ -216,14 +238,16 @@ class _Loop:
                 self._tell(self.mistakes)
             wrong = self.mistakes.wrong(step)
         self.clock.start()
-        rows = self.task.train_data.batch(
-            step, batch, length, settings.seed, workers.rank, workers.count
-        )
-        loss = self.learner.learn(rows, learning_rate(settings, step, self.done), wrong)
+        rows = self._rows(self.task.train_data, step, batch, length)
+        kept = None
+        if self.task.kept_data is not None:
+            kept = self._rows(self.task.kept_data, step, batch, length)
+        tokens = batch * length * (1 if kept is None else 2)
+        loss = self.learner.learn(rows, learning_rate(settings, step, self.done), kept, wrong)
         if seconds := self.clock.stop():  # those of the first step cannot be told
             self.counted[0] += seconds
-            self.counted[1] += batch * length
-        self.tokens += batch * length
+            self.counted[1] += tokens
+        self.tokens += tokens
         self.recent.append(loss)
         mine = self.clock.trained if workers.first else 0.0
         self.clock.trained, broken = workers.largest(mine, not math.isfinite(loss))
@@ -235,6 +259,11 @@ class _Loop:
         if not self.due and (self.learner.step % LOG_EVERY == 0 or self.done >= 1):
             self._write_row({})
         self.progress.show(self.done, self._in_words(loss))
+
+    def _rows(self, data: Batches, step: int, batch: int, length: int) -> Rows:
+        """This worker's."""
+        workers = self.workers
+        return data.batch(step, batch, length, self.settings.seed, workers.rank, workers.count)
 
     def _tell(self, mistakes: Mistakes) -> None:
         """Tells stories, from whose faults the next steps learn."""

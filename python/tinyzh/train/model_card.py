@@ -37,6 +37,11 @@ def model_card(
         corpus: the report of its corpus.
     """
     model, training = saved.run.model, {**asdict(saved.run.training), **saved.resolved}
+    idle = {*_OF_NO_EFFECT}
+    if saved.kept is None:
+        idle.add("keep")
+    if not saved.run.training.unlikelihood:
+        idle.update(("unlikelihood", "tell_every", "told"))
     parameters = sum(weight.numel() for weight in saved.model().parameters())
     head = (
         [
@@ -68,9 +73,9 @@ def model_card(
         "## Training",
         "",
         f"{saved.step:,} steps, {saved.tokens:,} tokens, {_duration(saved.trained)}."
-        + _before(saved.before),
+        + _before(saved),
         "",
-        *_two_columns((k, v) for k, v in training.items() if k not in _OF_NO_EFFECT),
+        *_two_columns((k, v) for k, v in training.items() if k not in idle),
         "",
         "## Losses",
         "",
@@ -88,12 +93,14 @@ def model_card(
     return "\n".join(lines) + "\n"
 
 
-def _before(run: Mapping[str, float]) -> str:
+def _before(saved: Checkpoint) -> str:
+    run = saved.before
     if not run:
         return ""
+    kept = " On half of its tokens it was kept to what it had been before." if saved.kept else ""
     return (
         f" It began with the weights of a run of {run['steps']:,} steps, {run['tokens']:,} tokens, "
-        f"{_duration(run['seconds'])}."
+        f"{_duration(run['seconds'])}.{kept}"
     )
 
 

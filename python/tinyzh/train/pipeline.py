@@ -28,9 +28,11 @@ from .tokenizer_files import find_trained
 __all__ = ["train_builtin", "train_model"]
 
 STORIES = 130_000  # drawn for the built-in model
+REPERTOIRE = 45_000  # of those that it is to know by heart, or as many as STORIES if they are fewer
+OPENING = 0.1  # share of the other stories that keep the opening of the repertoire
 REPEAT = 24  # times that the built-in model reads a real story where it reads a drawn one once
 VARIED = 0.75  # share of these times in which its heroes have other names
-CONSISTENT = "consistent"  # the configuration, and the folder, of the built-in model's second run
+FOLLOWING = ("repertoire", "consistent")  # configurations and folders of the runs after the first
 
 
 def train_model(
@@ -43,6 +45,7 @@ def train_model(
     valid_texts: Sequence[str | Path] = (),
     resume: bool = False,
     start: Path | None = None,
+    keep: Path | None = None,
 ) -> Result:
     """Trains on prepared data.
 
@@ -57,9 +60,11 @@ def train_model(
         resume: go on from the checkpoint in ``out``; else there must be none.
         start: the folder of a run, or a checkpoint, whose (averaged) weights a new run begins
             with; shape, configuration and held-out texts are its too, unless others are given.
+        keep: a folder like ``data``, of text on which the model shall stay what it was at its
+            start; given again with ``resume``.
     """
     texts = _held_out(valid_texts)
-    return _train(data, out, config, settings, tokenizer, texts, resume, start)
+    return _train(data, out, config, settings, tokenizer, texts, resume, start, keep)
 
 
 def _train(
@@ -71,6 +76,7 @@ def _train(
     texts: Sequence[str],
     resume: bool,
     start: Path | None = None,
+    keep: Path | None = None,
 ) -> Result:
     """The same, with the held-out stories themselves."""
     saved = Checkpoint.begun(out, resume)
@@ -78,7 +84,9 @@ def _train(
         raise InvalidArgument("--from begins a run and --resume goes on with one: leave one out")
     first = Checkpoint.load(start) if start is not None else None
     origin = saved or first
+    _check_keep(keep, saved, first)
     train_data, valid_data = TokenDataset(data, "train"), TokenDataset(data, "valid")
+    kept_data = TokenDataset(keep, "train") if keep is not None else None
     if origin is not None and config is None:
         run = origin.run.changed(settings)
     else:
@@ -95,10 +103,25 @@ def _train(
         _check_start(run, first, start, train_data)
     texts = texts or (origin.texts if origin else [])
     pieces = train_data.tokenizer(tokenizer)
-    task = Task(run, out, train_data, valid_data, pieces, texts, saved, first)
+    if kept_data is not None:
+        kept_data.tokenizer(pieces)
+    task = Task(run, out, train_data, valid_data, pieces, texts, saved, first, kept_data)
     tells = os.environ.get("RANK", "0") == "0"  # the first of the processes of torchrun
     with shown() if tells else nullcontext(None) as progress:
         return train(task, progress)
+
+
+def _check_keep(keep: Path | None, saved: Checkpoint | None, first: Checkpoint | None) -> None:
+    """Looks whether there is something to stay: the beginning of this run."""
+    begun = saved is not None and saved.kept is not None
+    if saved is not None and begun != (keep is not None):
+        how = "with --keep: give it" if begun else "without --keep: leave it out"
+        raise InvalidArgument(f"--resume: the run was begun {how} this time too")
+    if keep is not None and saved is None and first is None:
+        raise InvalidArgument(
+            f"--keep {keep}: is text on which a model stays what it is, and this one is new: name "
+            "the run that it begins with, --from RUN, or leave --keep out"
+        )
 
 
 def _check_start(run: Run, first: Checkpoint, path: Path, data: TokenDataset) -> None:
@@ -142,15 +165,18 @@ def train_builtin(
     resume: bool = False,
     report: Callable[[str], None] = print,
 ) -> Result:
-    """Makes the model that comes with the package: corpus, tokenizer, tokens, two runs, export.
+    """Makes the model that comes with the package: corpora, tokenizer, tokens, runs, export.
 
-    The second run begins where the first ends, and unlearns the mistakes in stories that the model
-    tells. What an earlier call has finished in ``out`` is kept with ``resume``.
+    Each of three runs begins where the one before ends: the second learns the repertoire by heart
+    and stays what it was on the corpus of the first, the third also unlearns the mistakes in
+    stories that the model tells. What an earlier call has finished in ``out`` is kept with
+    ``resume``.
 
     Args:
         config, settings: as for :func:`train_model`; a run begins with ``builtin``. Keys that
-            begin with ``consistent.`` are of the second run; give them again with ``resume`` until
-            it has begun. What says how the machine is used (device, threads, …) is of both.
+            begin with ``repertoire.`` or ``consistent.`` are of that run; give them again with
+            ``resume`` until it has begun. What says how the machine is used (device, threads, …)
+            is of all.
         real: files of real stories, to be mixed in ``repeat`` times each.
         valid_texts: files of held-out stories.
         stories: how many to draw from the templates; like ``repeat`` and ``seed`` None: as for the
@@ -161,7 +187,7 @@ def train_builtin(
             its corpus was made of something else.
     """
     corpus, tokenizer, data = out / "corpus", out / "tokenizer", out / "data"
-    own, second = _split(settings)
+    own, following = _split(settings)
     there = out.exists() and any(out.iterdir())
     if there and not resume:
         raise TrainingError(
@@ -178,7 +204,8 @@ def train_builtin(
     else:
         config = config or "builtin"
         first = configurations.load(config, own)
-    _consistent(first, own, second)  # mistakes are named before the work begins
+    for name in FOLLOWING:  # mistakes are named before the work begins
+        _check_following(first, name, own, following[name])
     texts = _held_out(valid_texts)
 
     asked = {"real": [*map(str, real)] or None, "stories": stories, "repeat": repeat, "seed": seed}
@@ -188,7 +215,9 @@ def train_builtin(
         _check_same(corpus, asked, made)
     else:
         made = {"real": [], "stories": STORIES, "repeat": REPEAT, "seed": 1, **asked}
-        options = CorpusOptions(chinese=0.8, valid=0.0, repeat=made["repeat"], vary=VARIED)
+        options = CorpusOptions(
+            chinese=0.8, valid=0.0, opening=OPENING, repeat=made["repeat"], vary=VARIED
+        )
         built = build_corpus(
             made["real"], corpus, builtin=made["stories"], seed=made["seed"], options=options
         )
@@ -199,38 +228,42 @@ def train_builtin(
             corpus, tokenizer, vocab_size=size, sample=50_000, seed=made["seed"]
         )
         report(str(trained))
-    report(str(prepare(corpus, tokenizer / "tokenizer.model", data)))
-    result = _train(data, out / "run", config, own, None, texts, begun)
+    known = out / "repertoire_corpus"
+    if not (known / "report.json").exists():
+        options = CorpusOptions(valid=0.0, templates="repertoire")
+        count = min(REPERTOIRE, made["stories"])
+        report(str(build_corpus([], known, builtin=count, seed=made["seed"], options=options)))
+    for text, tokens in ((corpus, data), (known, out / "repertoire_data")):
+        report(str(prepare(text, tokenizer / "tokenizer.model", tokens)))
+    last = out / "run"
+    result = _train(data, last, config, own, None, texts, begun)
+    for name in FOLLOWING:
+        if result.finished:
+            result = _follow(last, out / name, [*_of_the_machine(own), *following[name]], texts)
+            last = out / name
     if result.finished:
-        result = _train_second(out, own, second, texts)
-    if result.finished:
-        for path in export(out / CONSISTENT, out / "export" / "story.bin", "v2", corpus=corpus):
+        for path in export(last, out / "export" / "story.bin", "v2", corpus=corpus):
             report(f"wrote {path}")
     return result
 
 
-def _train_second(
-    out: Path, own: Sequence[str], second: Sequence[str], texts: Sequence[str]
-) -> Result:
-    """The run that makes the model consistent, begun with what the first one has become."""
-    data, start, last = out / "data", out / "run", out / CONSISTENT
-    first = Checkpoint.load(start)
-    if (last / NAME).exists():
-        if Checkpoint.load(last).before == first.summary():
-            return _train(data, last, None, second, None, texts, resume=True)
-        (last / NAME).unlink()  # it began with weights that have been trained further
-    settings = [*_of_the_machine(own), *second]
-    return _train(data, last, CONSISTENT, settings, None, texts, resume=False, start=start)
+def _follow(start: Path, run: Path, settings: Sequence[str], texts: Sequence[str]) -> Result:
+    """A run on the repertoire, begun with what the one before it has become, or gone on with."""
+    data, keep, config = run.parent / "repertoire_data", run.parent / "data", run.name
+    if (run / NAME).exists():
+        if Checkpoint.load(run).before == Checkpoint.load(start).summary():
+            return _train(data, run, None, settings, None, texts, True, keep=keep)
+        (run / NAME).unlink()  # it began with weights that have been trained further
+    return _train(data, run, config, settings, None, texts, False, start, keep)
 
 
-def _consistent(first: Run, own: Sequence[str], second: Sequence[str]) -> None:
-    """Looks whether the second run can follow the first."""
-    settings = [*_of_the_machine(own), *second]
-    run = configurations.load(CONSISTENT, settings, shape=first.model)
+def _check_following(first: Run, name: str, own: Sequence[str], settings: Sequence[str]) -> None:
+    """Looks whether a run can follow the first."""
+    run = configurations.load(name, [*_of_the_machine(own), *settings], shape=first.model)
     if run.model != first.model:
         raise InvalidArgument(
-            f"{', '.join(f'{CONSISTENT}.{s}' for s in second)}: the second run has the shape of "
-            "the first: set keys of [model] without the prefix"
+            f"{', '.join(f'{name}.{s}' for s in settings)}: a later run has the shape of the "
+            "first: set keys of [model] without the prefix"
         )
     run.batch_sizes()
     if run.training.unlikelihood:
@@ -243,11 +276,17 @@ def _of_the_machine(settings: Sequence[str]) -> list[str]:
     return [s for s in settings if s.partition("=")[0].strip().rpartition(".")[2] in names]
 
 
-def _split(settings: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Those of the first and those of the second run."""
-    prefix = f"{CONSISTENT}."
-    second = [s.removeprefix(prefix) for s in settings if s.startswith(prefix)]
-    return [s for s in settings if not s.startswith(prefix)], second
+def _split(settings: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Those of the first run, and those of each that follows."""
+    following: dict[str, list[str]] = {name: [] for name in FOLLOWING}
+    own = []
+    for setting in settings:
+        name, dot, key = setting.partition(".")
+        if dot and name in following:
+            following[name].append(key)
+        else:
+            own.append(setting)
+    return own, following
 
 
 def _made_of(corpus: Path) -> dict[str, Any]:

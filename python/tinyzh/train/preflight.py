@@ -14,18 +14,32 @@ from .model import Llama
 __all__ = ["check", "check_telling"]
 
 
-def check(run: Run, train_data: Batches, model: Llama, tokenizer: Path, devices: int) -> None:
+def check(
+    run: Run,
+    train_data: Batches,
+    kept_data: Batches | None,
+    model: Llama,
+    tokenizer: Path,
+    devices: int,
+) -> None:
     """Looks whether there is text for the rows, and whether the sample stories can be told.
 
     Raises:
         InvalidArgument: too little text; a prompt that is longer than the context; faults to be
-            unlearnt by several processes, or without a prompt.
+            unlearnt by several processes, or without a prompt; text to stay what it was on, and
+            several processes.
         TokenizerError: not a tokenizer of this model.
     """
     if run.training.unlikelihood:
         check_telling(run, devices)
+    if kept_data is not None and devices > 1:
+        raise InvalidArgument(
+            f"--keep is for one process, and there are {devices}: start it without torchrun, or "
+            "leave that out"
+        )
     for _, length in run.batch_sizes(devices):
-        train_data.windows(length)
+        for data in filter(None, (train_data, kept_data)):
+            data.windows(length)
     with storyteller.opened(model, tokenizer) as engine:
         assert engine.tokenizer is not None
         _check_prompts(run, engine.tokenizer)

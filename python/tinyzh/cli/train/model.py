@@ -31,6 +31,15 @@ def add(parser: argparse.ArgumentParser) -> None:
             "从该训练的权重开始，配置默认与其相同",
         ),
     )
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="DATA",
+        help=both(
+            "tokens on which the model stays what it was before; with --from",
+            "在这些词元上保持原来的模型不变，与 --from 同用",
+        ),
+    )
     add_config(parser, "laptop")
 
 
@@ -47,5 +56,6 @@ def run(args: argparse.Namespace, terminal: Terminal) -> None:
         valid_texts=args.valid_text,
         resume=args.resume,
         start=args.start,
+        keep=args.keep,
     )
     tell_result(result, terminal)

@@ -21,7 +21,8 @@ def add_config(parser: argparse.ArgumentParser, default: str) -> None:
         "--config",
         metavar="NAME",
         help=both(
-            f"93m, builtin, consistent, laptop or a .toml file; default {default}, or the run's",
+            "93m, builtin, consistent, laptop, repertoire or a .toml file; "
+            f"default {default}, or the run's",
             f"配置名或 .toml 文件，默认 {default} 或已有训练的配置",
         ),
     )
