@@ -26,10 +26,10 @@ SAID = "“好。”"
         ("有一天，<女孩1>睡了。", False),
         ("从前，<女孩1>、<女孩2>去<地点1>玩。", True),
         ("从前，<女孩1>、<女孩2>和<男孩1>去玩。", False),
-        ("从前，<女孩1>说：" + SAID * 4, True),
-        ("从前，<女孩1>说：" + SAID * 5, False),
-        ("从前，<女孩1>说：" + SAID * 3 + "{" + SAID * 2 + "|}", True),  # three or five
-        ("从前，<女孩1>说：" + SAID * 4 + "\n? " + SAID, False),  # four and a half
+        ("从前，<女孩1>说：" + SAID * 3, True),
+        ("从前，<女孩1>说：" + SAID * 4, False),
+        ("从前，<女孩1>说：" + SAID * 2 + "{" + SAID * 2 + "|}", True),  # two or four
+        ("从前，<女孩1>说：" + SAID * 3 + "\n? " + SAID, False),  # three and a half
         ("从前，" + "树" * 297, True),
         ("从前，" + "树" * 298, False),
         ("从前，" + "树" * 296 + "<颜色1>", False),
@@ -44,11 +44,11 @@ def test_what_is_easy(text: str, easy: bool) -> None:
 
 def test_the_repertoire_is_what_it_says() -> None:
     templates = repertoire()
-    assert 300 < len(templates) < 600
+    assert 150 < len(templates) < 300
     rng = random.Random(1)
     told = [[draw(template, SLOTS, rng) for _ in range(20)] for template in templates]
     assert all(story.startswith("从前") for stories in told for story in stories)
-    assert max(fmean(story.count("“") for story in stories) for stories in told) < 5
+    assert max(fmean(story.count("“") for story in stories) for stories in told) <= 3.5
     assert max(fmean(map(len, stories)) for stories in told) < 320
 
 
@@ -62,6 +62,8 @@ def test_openings() -> None:
 
     assert without_opening(story, rng, 0.0) == "有一只小猫。从前，它睡了。"
     assert without_opening("从前有座山。", rng, 0.0) == "有座山。"
+    for whole in ("从前的日子很好。", "从前从前，有一只猫。", "很久以前，有一只猫。"):
+        assert without_opening(whole, rng, 0.0) == whole
     assert without_opening(story, rng, 1.0) == story
     assert 150 < sum(without_opening(story, rng, 0.25) == story for _ in range(800)) < 250
     assert without_opening("有一天，她睡了。", rng, 0.0) == "有一天，她睡了。"
@@ -84,13 +86,10 @@ def test_a_corpus_of_the_repertoire(tmp_path: Path) -> None:
 def test_the_opening_is_left_to_the_repertoire(tmp_path: Path) -> None:
     real = tmp_path / "real.txt"
     real.write_text("\n".join(f"从前，一只猫数到{n}。" for n in "一二三四五六七八九十"), "utf-8")
-    options = dataclasses.replace(PLAIN, opening=0.2, repeat=40, valid=0.0)
+    options = dataclasses.replace(PLAIN, opening=0.2, valid=0.0)
     build_corpus([real], tmp_path / "c", builtin=4000, options=options, progress=False)
     train, valid = (list(read_corpus(tmp_path / "c", half)) for half in ("train", "valid"))
-    read = [story for story in train if "一只猫数到" in story]
-    assert len(read) == 400
-    assert 50 < sum(story.startswith("从前") for story in read) < 110  # a fifth
-    assert all(story.startswith(("从前，一", "一")) for story in read)
+    assert sum(story.startswith("从前，一只猫数到") for story in train) == 10  # those that are read
     assert sum(story.startswith("从前") for story in valid) > 0.4 * len(valid)  # as they are
 
     build_corpus([], tmp_path / "all", builtin=4000, options=PLAIN, progress=False)

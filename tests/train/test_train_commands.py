@@ -50,7 +50,25 @@ def test_what_would_be_ignored_is_refused(
     code, _, err = call(capsys, "train", *corpus, "--stories", "9")
     assert code == 2
     assert "--stories is how many to draw with --builtin" in err
+    code, _, err = call(capsys, "train", *corpus, "--templates", "repertoire")
+    assert (code, "--templates is of those that --builtin draws" in err) == (2, True)
     assert not (tmp_path / "c").exists()
+
+
+def test_which_templates_are_drawn_is_said_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib", reason="draws the plot; pip install 'tinyzh[train]'")
+    begun = {}
+    for name, *arguments in (("known", "--templates", "repertoire"), ("rest", "--opening", "0")):
+        corpus = ("corpus", "--builtin", "--stories", "400", "--out", tmp_path / name)
+        code, _, err = call(capsys, "train", *corpus, *arguments)
+        assert code == 0, err
+        with gzip.open(tmp_path / name / "train.jsonl.gz", "rt", encoding="utf-8") as file:
+            stories = [json.loads(line)["text"] for line in file]
+        begun[name] = sum(s.startswith(("从前", "很久以前")) for s in stories) / len(stories)
+    assert begun["known"] == 1.0
+    assert begun["rest"] < 0.3
 
 
 def test_how_files_are_read_is_said_on_the_command_line(
@@ -134,6 +152,7 @@ def test_the_recipe_goes_on_where_it_was(
     from tinyzh.train.checkpoint import Checkpoint
     from tinyzh.train.corpus import read_corpus
     from tinyzh.train.log import read_table
+    from tinyzh.train.repertoire import repertoire
 
     out = tmp_path / "out"
     real = tmp_path / "real.txt"
@@ -154,7 +173,9 @@ def test_the_recipe_goes_on_where_it_was(
     assert "400 stories drawn" in card
     assert "real.txt" in card
     assert "It began with the weights of a run of 6 steps" in card  # of both before it
-    assert "On half of its tokens it was kept to what it had been before." in card
+    assert "Half of its own tokens were text on which it was kept as it was." in card
+    assert "drawn from 3,405 templates" in card
+    assert f"drawn from {len(repertoire())} templates" in card
     assert "| keep | 1.0 |" in card
     assert "| told | 4 |" in card
     assert "tmp" not in card  # no paths of the machine
@@ -206,6 +227,20 @@ def test_the_recipe_goes_on_where_it_was(
     card = (tmp_path / "other.md").read_text(encoding="utf-8")
     assert "It began with the weights" in card
     assert not any(word in card for word in ("kept to", "| keep |", "| told |", "unlikelihood"))
+    # Or it keeps to what that was.
+    keeping = (*other[:4], tmp_path / "kept", *other[5:], "--keep", out / "repertoire_data")
+    code, text, err = call(capsys, *keeping, "--set=steps=2")
+    assert code == 0, err
+    assert Checkpoint.load(tmp_path / "kept").kept is not None
+    code, _, err = call(capsys, *keeping, "--resume", "--from", out / "run")
+    assert code == 2
+    foreign = tmp_path / "foreign"
+    code, _, err = call(
+        capsys, "train", "prepare", out / "corpus", "--tokenizer", TOKENIZER, "--out", foreign
+    )
+    assert code == 0, err
+    code, _, err = call(capsys, *other[:4], tmp_path / "fifth", *other[5:], "--keep", foreign)
+    assert (code, f"--keep {foreign}: was prepared with another tokenizer" in err) == (2, True), err
     saved = Checkpoint.load(tmp_path / "other")
     assert (saved.step, saved.before["steps"], saved.summary()["steps"]) == (5, 6, 11)
     assert "bits_per_character" in saved.losses  # held-out texts come along

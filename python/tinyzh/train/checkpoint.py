@@ -42,7 +42,7 @@ class Checkpoint:
     resolved: dict[str, Any] = field(default_factory=dict)  #: settings that were ``auto``
     mistakes: list[list[Any]] = field(default_factory=list)  #: of the stories that it told
     faulty: dict[str, float] = field(default_factory=dict)  #: share of them, not yet in the log
-    kept: dict[str, Tensor] | None = None  #: the weights at the start, where they matter later
+    kept: dict[str, Tensor] | None = None  #: the weights that it keeps to on the text of --keep
     before: dict[str, float] = field(default_factory=dict)  #: of the run it began with, in numbers
 
     def save(self, path: Path) -> None:
@@ -109,6 +109,14 @@ class Checkpoint:
                 "or give another folder with --out"
             )
         return cls.load(path) if resume else None
+
+    def aim(self) -> Llama:
+        """What a run that goes on from here keeps to: what this one does, or what it has become."""
+        if self.kept is None:
+            return self.model()
+        model = Llama(self.run.model)
+        model.load_state_dict(self.kept)
+        return model
 
     def summary(self) -> dict[str, float]:
         """What was done, in numbers, with all that was done before it."""

@@ -2,7 +2,8 @@
 
 A file has two tables, ``[model]`` (:class:`tinyzh.config.Config`) and ``[training]``
 (:class:`Training`).  The files in ``configs/`` have names: ``93m``, ``builtin``, ``laptop``, and
-``consistent``, which has no shape: it is for runs that begin with the weights of another.
+``repertoire`` and ``consistent``, which have no shape: they are for runs that begin with the
+weights of another.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Training:
     spell: bool = True  #: learn to spell rare characters in bytes; without, they only are read
     ema: float = 0.0  #: decay of a running average of the weights, which is then exported; 0: none
 
-    keep: float = 1.0  #: weight of staying as it was, on text that is given for that
+    keep: float = 1.0  #: weight of staying as it was, where there is text for that (--keep)
 
     unlikelihood: float = 0.0  #: weight of the faults in stories that it tells; 0: it tells none
     tell_every: int = 40  #: steps between two tellings
@@ -104,7 +105,7 @@ _LIMITS: tuple[tuple[str, float, float], ...] = (
     ("grad_clip", 0, 1e9),
     ("dropout", 0, 0.9),
     ("ema", 0, 0.999999),
-    ("keep", 0, 1000),
+    ("keep", 0.001, 1000),
     ("unlikelihood", 0, 1000),
     ("tell_every", 1, 10**9),
     ("told", 2, 10**6),
@@ -302,6 +303,9 @@ def load(
             length = training.get("length", Training.length)
             if isinstance(length, int):
                 training["length"] = min(length, shape.seq_len)
+                batch = training.get("batch", Training.batch)
+                if isinstance(batch, int) and batch * length < shape.seq_len:
+                    training["long_every"] = 0  # not one row so long
     elif tables.keys() == {"training"}:
         raise InvalidArgument(
             f"{path}: has no [model]: it is for runs that begin with the weights of another, "

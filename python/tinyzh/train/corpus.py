@@ -55,8 +55,8 @@ class CorpusOptions:
         valid_templates: the share of the built-in templates that is kept for validation.
         templates: which of the built-in templates are drawn: all, or the repertoire, those of
             :mod:`tinyzh.train.repertoire`.
-        opening: the share of the other stories for training, read or drawn, that keep the opening
-            of the repertoire where they begin with it.
+        opening: the share of the other stories, drawn for training, that keep the opening of the
+            repertoire where they begin with it.
         repeat: how often the training split has each story of the inputs, to give a few real
             ones some weight beside many drawn ones.
         vary: the share of these repetitions in which the heroes have other names and punctuation
@@ -86,6 +86,8 @@ class CorpusOptions:
     plot: bool = True
 
     def __post_init__(self) -> None:
+        if self.templates not in ("all", "repertoire"):
+            raise InvalidArgument(f"templates is {self.templates!r}: expected all or repertoire")
         for name in _SHARES:
             if not 0 <= (value := getattr(self, name)) <= 1:
                 raise InvalidArgument(f"{name} is {value}: expected a share from 0 to 1")
@@ -313,12 +315,11 @@ def _repeated(texts: Sequence[str], seed: int, options: CorpusOptions) -> list[s
     """The stories, as often as they are wanted, some of them varied."""
     rng = random.Random(f"{seed}/vary")
     slots = stories.load_slots(stories.FOLDER / "slots.txt")
-    repeated = [
+    return [
         full_width(exchange_names(text, slots, rng)) if rng.random() < options.vary else text
         for _ in range(options.repeat)
         for text in texts
     ]
-    return [without_opening(text, rng, options.opening) for text in repeated]
 
 
 def _draw(

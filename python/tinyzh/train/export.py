@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -33,7 +34,7 @@ def export(
     *,
     group_size: int = 0,
     tokenizer: Path | None = None,
-    corpus: Path | None = None,
+    corpora: Sequence[Path] = (),
     licence: str = "MIT",
 ) -> list[Path]:
     """Writes a model, with its tokenizer and its card; returns the files.
@@ -45,7 +46,7 @@ def export(
             opens; ``fp16`` is the weights alone, in half precision, as a NumPy .npz.
         group_size: of v2: weights that share a scale; 0: 64, or what divides dim.
         tokenizer: a tokenizer.model or .bin, or a folder of them; None: beside the checkpoint.
-        corpus: the folder of the corpus, which the card then describes.
+        corpora: folders of what the model has read, which the card then describes.
         licence: of the model, for the card.
 
     Raises:
@@ -62,8 +63,8 @@ def export(
     run = source if source.is_dir() else source.parent
     _check_replaced(target, source / NAME if source.is_dir() else source)
     if format == "fp16":
-        for name, value in (("--tokenizer", tokenizer), ("--corpus", corpus)):
-            if value is not None:
+        for name, value in (("--tokenizer", tokenizer), ("--corpus", corpora)):
+            if value:
                 raise InvalidArgument(f"fp16 is the weights alone: leave {name} out")
         target.parent.mkdir(parents=True, exist_ok=True)
         _write_fp16(saved.model(), target)
@@ -73,7 +74,7 @@ def export(
     _check_replaced(target, *forms_of(pieces))
     if format != "hf" and target.name in ("tokenizer.bin", "tokenizer.model"):
         raise InvalidArgument(f"{target}: where the model's tokenizer goes; give another name")
-    report = None if corpus is None else read_report(corpus)
+    reports = [read_report(corpus) for corpus in corpora]
     card = target / "README.md" if format == "hf" else target.with_suffix(".md")
     if card == target:
         raise InvalidArgument(f"{target}: where the model's card goes; end the name in .bin")
@@ -84,7 +85,7 @@ def export(
         write_bin(saved.model(), target, format, group_size)
         written = [target, *copy_trained(pieces, target.parent, _tokenizer_name(target, pieces))]
     with replacing(card) as part:
-        text = model_card(saved, target.name, format, run / TABLE, report, licence)
+        text = model_card(saved, target.name, format, run / TABLE, reports, licence)
         part.write_text(text, encoding="utf-8")
     return [*written, card]
 

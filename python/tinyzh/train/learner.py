@@ -85,6 +85,7 @@ class Learner:
         self.average = Average(self.model, settings.ema) if settings.ema else None
         self.optimizer = Optimizer(self.model, settings, device)
         self.step = 0  #: steps done
+        self.distance = 0.0  #: nats a token from what it keeps to, in the last one
         self.compiled = False
         self._objective: Any = Objective(self.model)
         if workers.count > 1:
@@ -199,11 +200,7 @@ class Learner:
                 self.optimizer.scaled(loss).backward()
             total += loss.detach()
         if kept is not None:
-            inputs = [self._inputs_and_targets(part)[0] for part in np.split(kept, len(parts))]
-            scale = settings.keep / sum(tokens.numel() for tokens in inputs)
-            for tokens in inputs:
-                distance = self._distance(tokens.to(workers.device)) * scale
-                self.optimizer.scaled(distance).backward()
+            self._keep(kept)
         if wrong is not None:
             self.optimizer.scaled(settings.unlikelihood * self._unlikelihood(wrong)).backward()
         self.optimizer.step(rate)
@@ -223,6 +220,19 @@ class Learner:
         with autocast(self.settings, self.workers.device):
             loss: Tensor = self._compute(tokens, targets)
         return loss
+
+    def _keep(self, rows: Rows) -> None:
+        """Backward through the distance from what the model was."""
+        inputs = [
+            self._inputs_and_targets(part)[0] for part in np.split(rows, self.settings.accumulate)
+        ]
+        scale = 1 / sum(tokens.numel() for tokens in inputs)
+        total = torch.zeros((), device=self.workers.device)
+        for tokens in inputs:
+            distance = self._distance(tokens.to(self.workers.device)) * scale
+            self.optimizer.scaled(self.settings.keep * distance).backward()
+            total += distance.detach()
+        self.distance = total.item()
 
     def _distance(self, tokens: Tensor) -> Tensor:
         with autocast(self.settings, self.workers.device):

@@ -22,6 +22,7 @@ COLUMNS = (
     "lr",
     "train_loss",
     "tokens_per_second",
+    "kept",  # nats a token from what it was, on text of --keep, in the last step
     "valid_loss",  # of held-out text, nats a token
     "bits_per_character",  # of the stories of --valid-text
     "faulty",  # share of the stories it told in which it mixed up who is who

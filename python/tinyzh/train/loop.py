@@ -21,7 +21,6 @@ from .interrupt import Stop, stop_signals
 from .learner import Learner, Rows
 from .log import Log
 from .mistakes import Mistakes
-from .model import Llama
 from .optimizer import learning_rate
 from .preflight import check
 from .tokenizer_files import copy_trained
@@ -63,7 +62,7 @@ class Task:
     texts: Sequence[str] = ()  #: held-out stories, measured in bits a character
     saved: Checkpoint | None = None  #: to go on from
     start: Checkpoint | None = None  #: whose weights a new run begins with
-    kept_data: Batches | None = None  #: text on which the model shall stay what it was at the start
+    kept_data: Batches | None = None  #: text on which it keeps to ``Checkpoint.aim`` of those two
 
 
 @dataclass(frozen=True)
@@ -99,9 +98,10 @@ def train(task: Task, progress: Progress | None = None) -> Result:
             learner.restore(task.saved)
         elif task.start is not None:
             learner.begin_with(task.start.model().state_dict())
-        before = _before(task)
-        if before is not None:
-            learner.keep_to(before)
+        if task.kept_data is not None:
+            origin = task.saved or task.start
+            assert origin is not None
+            learner.keep_to(origin.aim())
         loop = _Loop(task, learner, progress)
         if not loop.idle:
             progress.show(loop.done, "compiling" if settings.compile != "no" else "beginning")
@@ -140,22 +140,6 @@ def _in_words(task: Task, learner: Learner) -> str:
         f"{'compiled' if learner.compiled else 'not compiled'}; {t.batch} × {t.length} tokens a "
         f"step{kept}, {max(1, round(a_pass)):,} steps a pass over the text; budget {budget}"
     )
-
-
-def _before(task: Task) -> Llama | None:
-    """The model as it was before this run, where it shall stay what it was.
-
-    A run that goes on from another with that aim has the same one before it as that.
-    """
-    if task.kept_data is None:
-        return None
-    origin = task.saved or task.start
-    assert origin is not None
-    if origin.kept is None:  # a run that begins
-        return origin.model()
-    model = Llama(task.run.model)
-    model.load_state_dict(origin.kept)
-    return model
 
 
 class _Loop:
@@ -250,7 +234,8 @@ class _Loop:
         self.tokens += tokens
         self.recent.append(loss)
         mine = self.clock.trained if workers.first else 0.0
-        self.clock.trained, broken = workers.largest(mine, not math.isfinite(loss))
+        finite = math.isfinite(loss + self.learner.distance)
+        self.clock.trained, broken = workers.largest(mine, not finite)
         if broken:  # here, or in another process
             raise self._no_number(f"the loss is {workers.mean(loss)}")
         self.due = self._evaluations() > self.evaluated
@@ -334,6 +319,8 @@ class _Loop:
             **losses,
             **self.faulty,
         }
+        if self.task.kept_data is not None:
+            row["kept"] = self.learner.distance
         if self.counted[0]:
             self.speed = row["tokens_per_second"] = self.counted[1] / self.counted[0]
         self.recent, self.counted, self.faulty = [], [0.0, 0.0], {}

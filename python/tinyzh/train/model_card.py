@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,14 @@ def model_card(
     name: str,
     format: str,
     table: Path,
-    corpus: Mapping[str, Any] | None,
+    corpora: Sequence[Mapping[str, Any]],
     licence: str,
 ) -> str:
     """The card of a checkpoint in Markdown.
 
     Args:
         table: the log of its run, if it is there.
-        corpus: the report of its corpus.
+        corpora: the reports of what it and the runs before it have read; its own is the last.
     """
     model, training = saved.run.model, {**asdict(saved.run.training), **saved.resolved}
     idle = {*_OF_NO_EFFECT}
@@ -68,7 +68,7 @@ def model_card(
         "",
         "## Data",
         "",
-        *_data(corpus),
+        *_data(corpora),
         "",
         "## Training",
         "",
@@ -97,7 +97,7 @@ def _before(saved: Checkpoint) -> str:
     run = saved.before
     if not run:
         return ""
-    kept = " On half of its tokens it was kept to what it had been before." if saved.kept else ""
+    kept = " Half of its own tokens were text on which it was kept as it was." if saved.kept else ""
     return (
         f" It began with the weights of a run of {run['steps']:,} steps, {run['tokens']:,} tokens, "
         f"{_duration(run['seconds'])}.{kept}"
@@ -112,9 +112,14 @@ def _two_columns(rows: Any) -> list[str]:
     return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
 
 
-def _data(report: Mapping[str, Any] | None) -> list[str]:
-    if report is None:
+def _data(reports: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not reports:
         return ["Not described: give `--corpus` when exporting."]
+    lines = [line for report in reports for line in ("", *_corpus(report))]
+    return lines[1:]
+
+
+def _corpus(report: Mapping[str, Any]) -> list[str]:
     lines = []
     if report["drawn"]:
         lines.append(

@@ -60,8 +60,8 @@ def train_model(
         resume: go on from the checkpoint in ``out``; else there must be none.
         start: the folder of a run, or a checkpoint, whose (averaged) weights a new run begins
             with; shape, configuration and held-out texts are its too, unless others are given.
-        keep: a folder like ``data``, of text on which the model shall stay what it was at its
-            start; given again with ``resume``.
+        keep: a folder like ``data``, of text on which the model shall stay what it was before the
+            first run with this; given again with ``resume``.
     """
     texts = _held_out(valid_texts)
     return _train(data, out, config, settings, tokenizer, texts, resume, start, keep)
@@ -103,8 +103,8 @@ def _train(
         _check_start(run, first, start, train_data)
     texts = texts or (origin.texts if origin else [])
     pieces = train_data.tokenizer(tokenizer)
-    if kept_data is not None:
-        kept_data.tokenizer(pieces)
+    if keep is not None and kept_data is not None:
+        _check_tokens(kept_data, pieces, f"--keep {keep}: was prepared", data)
     task = Task(run, out, train_data, valid_data, pieces, texts, saved, first, kept_data)
     tells = os.environ.get("RANK", "0") == "0"  # the first of the processes of torchrun
     with shown() if tells else nullcontext(None) as progress:
@@ -136,12 +136,17 @@ def _check_start(run: Run, first: Checkpoint, path: Path, data: TokenDataset) ->
         tokenizer = find_trained(path if path.is_dir() else path.parent)
     except FileMissing:  # a checkpoint alone: its tokens are taken for the same
         return
+    _check_tokens(data, tokenizer, f"--from {path}: was trained", data.folder)
+
+
+def _check_tokens(data: TokenDataset, tokenizer: Path, what: str, made: Path) -> None:
+    """Looks whether tokens are of that tokenizer."""
     try:
         data.tokenizer(tokenizer)
     except InvalidArgument:
         raise InvalidArgument(
-            f"--from {path}: was trained with another tokenizer than the one that {data.folder} "
-            f"was made with: `tinyzh train prepare` the text with --tokenizer {tokenizer.parent}"
+            f"{what} with another tokenizer than the one that {made} was made with: "
+            f"`tinyzh train prepare` the text with --tokenizer {tokenizer.parent}"
         ) from None
 
 
@@ -213,6 +218,11 @@ def train_builtin(
     if (corpus / "report.json").exists():
         made = _made_of(corpus)
         _check_same(corpus, asked, made)
+        if read_report(corpus)["options"].get("opening") != OPENING:
+            raise TrainingError(
+                f"{corpus}: an older one, all of whose stories keep their opening: begin in "
+                "another folder with --out"
+            )
     else:
         made = {"real": [], "stories": STORIES, "repeat": REPEAT, "seed": 1, **asked}
         options = CorpusOptions(
@@ -242,7 +252,8 @@ def train_builtin(
             result = _follow(last, out / name, [*_of_the_machine(own), *following[name]], texts)
             last = out / name
     if result.finished:
-        for path in export(last, out / "export" / "story.bin", "v2", corpus=corpus):
+        model, corpora = out / "export" / "story.bin", (corpus, known)
+        for path in export(last, model, "v2", corpora=corpora):
             report(f"wrote {path}")
     return result
 
@@ -265,9 +276,10 @@ def _check_following(first: Run, name: str, own: Sequence[str], settings: Sequen
             f"{', '.join(f'{name}.{s}' for s in settings)}: a later run has the shape of the "
             "first: set keys of [model] without the prefix"
         )
-    run.batch_sizes()
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    run.batch_sizes(processes)
     if run.training.unlikelihood:
-        check_telling(run, 1)
+        check_telling(run, processes)
 
 
 def _of_the_machine(settings: Sequence[str]) -> list[str]:

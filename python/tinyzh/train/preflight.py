@@ -34,12 +34,12 @@ def check(
         check_telling(run, devices)
     if kept_data is not None and devices > 1:
         raise InvalidArgument(
-            f"--keep is for one process, and there are {devices}: start it without torchrun, or "
-            "leave that out"
+            f"--keep is for one process, and there are {devices}: start it without torchrun"
         )
     for _, length in run.batch_sizes(devices):
-        for data in filter(None, (train_data, kept_data)):
-            data.windows(length)
+        train_data.windows(length)
+        if kept_data is not None:
+            kept_data.windows(length)
     with storyteller.opened(model, tokenizer) as engine:
         assert engine.tokenizer is not None
         _check_prompts(run, engine.tokenizer)

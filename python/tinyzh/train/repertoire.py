@@ -1,15 +1,16 @@
-"""The repertoire: stories that a small model is to know by heart, and the opening that tells them.
+"""The repertoire: plots that a small model is to know by heart, and the opening that leads to them.
 
-A few million parameters do not follow who is who through any story, but they do through a few
+A few million parameters do not follow who is who through any story, but they do through some two
 hundred that they have heard often enough. Those are told again and again in a run of their own, and
-the opening 从前 is theirs: other stories mostly lose it. Asked for 从前, a model then tells what it
-knows best.
+the opening 从前 is theirs: other templates' stories mostly lose it. Asked for 从前, a model then
+tells what it knows best.
 """
 
 from __future__ import annotations
 
 import functools
 import random
+import re
 from collections.abc import Callable
 from statistics import fmean
 
@@ -18,6 +19,7 @@ from .stories import Template, Text, Variable, builtin
 __all__ = ["OPENING", "begun_otherwise", "is_easy", "repertoire", "without_opening"]
 
 OPENING, OTHER = "从前", "很久以前"
+_OPENING = re.compile("从前(?:，|(?=有))")  # without which a sentence is whole
 OTHERWISE = 1 / 8  # of the stories that begin with the opening begin with the other one
 ROLES = {"女孩", "男孩", "动物名", "动物", "大动物", "鸟", "虫", "家人"}
 MOST_ROLES, MOST_QUOTATIONS, MOST_CHARACTERS = 2, 3, 300
@@ -27,8 +29,8 @@ MOST_ROLES, MOST_QUOTATIONS, MOST_CHARACTERS = 2, 3, 300
 def repertoire() -> tuple[Template, ...]:
     """The built-in templates that begin with 从前 and are easy to keep apart.
 
-    At most two of those in it have a name or kind that is drawn; on average a story has at most
-    four quotations and 300 characters.
+    At most two characters of a story have a name or a kind that is drawn; on average it has at
+    most three quotations and 300 letters.
     """
     return tuple(template for template in builtin()[0] if is_easy(template))
 
@@ -67,8 +69,8 @@ def without_opening(story: str, rng: random.Random, keep: float) -> str:
 
     It is none the worse for that: 从前，有一只小猫 becomes 有一只小猫.
     """
-    if keep < 1 and story.startswith(OPENING) and rng.random() >= keep:
-        return story.removeprefix(OPENING).lstrip("，")
+    if keep < 1 and (opening := _OPENING.match(story)) and rng.random() >= keep:
+        return story[opening.end() :]
     return story
 
 

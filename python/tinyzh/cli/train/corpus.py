@@ -50,8 +50,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         default=1.0,
         metavar="X",
         help=both(
-            "share of the other stories that keep 从前 at their beginning; default 1",
-            "其他故事保留开头“从前”的比例，默认 1",
+            "share of the other drawn stories that keep 从前 at their beginning; default 1",
+            "其他生成的故事保留开头“从前”的比例，默认 1",
         ),
     )
     parser.add_argument(

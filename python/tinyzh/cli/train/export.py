@@ -40,9 +40,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--corpus",
+        action="append",
+        default=[],
         type=Path,
         metavar="CORPUS",
-        help=both("for the model card", "写入模型说明的语料"),
+        help=both("for the model card; may be repeated", "写入模型说明的语料，可多次使用"),
     )
     parser.add_argument(
         "--licence", default="MIT", help=both("of the model; default MIT", "模型的许可证，默认 MIT")
@@ -59,7 +61,7 @@ def run(args: argparse.Namespace, terminal: Terminal) -> None:
         args.format,
         group_size=args.group_size,
         tokenizer=args.tokenizer,
-        corpus=args.corpus,
+        corpora=args.corpus,
         licence=args.licence,
     ):
         terminal.line(str(path))

@@ -36,8 +36,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DATA",
         help=both(
-            "tokens on which the model stays what it was before; with --from",
-            "在这些词元上保持原来的模型不变，与 --from 同用",
+            "tokens on which the model stays what it was before; with --from, and again with "
+            "--resume",
+            "在这些词元上保持原来的模型不变，与 --from 同用，--resume 时须再次给出",
         ),
     )
     add_config(parser, "laptop")
