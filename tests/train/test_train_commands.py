@@ -176,7 +176,7 @@ def test_the_recipe_goes_on_where_it_was(
     assert "Half of its own tokens were text on which it was kept as it was." in card
     assert "drawn from 3,405 templates" in card
     assert f"drawn from {len(repertoire())} templates" in card
-    assert "| keep | 1.0 |" in card
+    assert "| keep | 2.0 |" in card
     assert "| told | 4 |" in card
     assert "tmp" not in card  # no paths of the machine
 
@@ -209,6 +209,8 @@ def test_the_recipe_goes_on_where_it_was(
     assert all(story.startswith(("从前", "很久以前")) for story in known)
     drawn = [s for s in read_corpus(out / "corpus") if "它很喜欢唱歌" not in s]
     assert sum(s.startswith("从前") for s in drawn) < 0.35 * len(drawn)
+    settings = Checkpoint.load(out / "consistent").run.training
+    assert (settings.keep, settings.dropout, settings.batch) == (2.0, 0.0, 2)
     # On the first corpus the later runs stay what the first one has become.
     first = Checkpoint.load(out / "run").model().state_dict()
     for run in ("repertoire", "consistent"):

@@ -28,11 +28,15 @@ from .tokenizer_files import find_trained
 __all__ = ["train_builtin", "train_model"]
 
 STORIES = 130_000  # drawn for the built-in model
-REPERTOIRE = 45_000  # of those that it is to know by heart, or as many as STORIES if they are fewer
+REPERTOIRE = 24_000  # of those that it is to know by heart, or as many as STORIES if they are fewer
 OPENING = 0.1  # share of the other stories that keep the opening of the repertoire
 REPEAT = 24  # times that the built-in model reads a real story where it reads a drawn one once
 VARIED = 0.75  # share of these times in which its heroes have other names
-FOLLOWING = ("repertoire", "consistent")  # configurations and folders of the runs after the first
+FOLLOWING: dict[str, tuple[str, ...]] = {
+    "repertoire": (),
+    "consistent": ("dropout=0", "keep=2", "lr=6e-5", "min_lr=1e-5"),
+}
+"""The runs after the first: the names of their configurations and folders, and what is changed."""
 
 
 def train_model(
@@ -265,12 +269,14 @@ def _follow(start: Path, run: Path, settings: Sequence[str], texts: Sequence[str
         if Checkpoint.load(run).before == Checkpoint.load(start).summary():
             return _train(data, run, None, settings, None, texts, True, keep=keep)
         (run / NAME).unlink()  # it began with weights that have been trained further
+    settings = [*FOLLOWING[config], *settings]
     return _train(data, run, config, settings, None, texts, False, start, keep)
 
 
 def _check_following(first: Run, name: str, own: Sequence[str], settings: Sequence[str]) -> None:
     """Looks whether a run can follow the first."""
-    run = configurations.load(name, [*_of_the_machine(own), *settings], shape=first.model)
+    changes = [*FOLLOWING[name], *_of_the_machine(own), *settings]
+    run = configurations.load(name, changes, shape=first.model)
     if run.model != first.model:
         raise InvalidArgument(
             f"{', '.join(f'{name}.{s}' for s in settings)}: a later run has the shape of the "
