@@ -39,9 +39,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         choices=("all", "repertoire"),
         default="all",
         help=both(
-            "which --builtin draws: all, or the few hundred simplest that begin with 从前; "
+            "which --builtin draws: all, or the two hundred simplest that begin with 从前; "
             "default all",
-            "所用模板：全部，或以“从前”开头的几百个最简单的，默认 all",
+            "所用模板：全部，或以“从前”开头的两百个最简单的，默认 all",
         ),
     )
     parser.add_argument(
