@@ -86,7 +86,7 @@ next(story)
     start = time.monotonic()
     run = python(code, slow_path)
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
-    assert time.monotonic() - start < 20, "21 stories take more than a minute"
+    assert time.monotonic() - start < 3, "21 stories take more than a minute"
 
 
 # ---- Ctrl-C -------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ def test_control_c_ends_a_wait(slow_path: Path, blocking: str) -> None:
         start = time.monotonic()
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "interrupted\n"
-        assert time.monotonic() - start < 5, "the stories take more than a minute"
+        assert time.monotonic() - start < 0.5
         assert process.stdout.readline() == "length\n"
         assert process.wait(5) == 0
 
@@ -205,7 +205,7 @@ if child == 0:
     sys.exit(story() != expected)
 start = time.monotonic()
 _, status = os.waitpid(child, 0)
-print(status, time.monotonic() - start < 20)
+print(status, time.monotonic() - start < 3)
 """
     run = python(code, tiny_path)
     assert (run.stdout, run.stderr) == ("0 True\n", "")
