@@ -90,7 +90,6 @@ def _train(
     origin = saved or first
     _check_keep(keep, saved, first)
     train_data, valid_data = TokenDataset(data, "train"), TokenDataset(data, "valid")
-    kept_data = TokenDataset(keep, "train") if keep is not None else None
     if origin is not None and config is None:
         run = origin.run.changed(settings)
     else:
@@ -107,7 +106,9 @@ def _train(
         _check_start(run, first, start, train_data)
     texts = texts or (origin.texts if origin else [])
     pieces = train_data.tokenizer(tokenizer)
-    if keep is not None and kept_data is not None:
+    kept_data = None
+    if keep is not None:
+        kept_data = TokenDataset(keep, "train")
         _check_tokens(kept_data, pieces, f"--keep {keep}: was prepared", data)
     task = Task(run, out, train_data, valid_data, pieces, texts, saved, first, kept_data)
     tells = os.environ.get("RANK", "0") == "0"  # the first of the processes of torchrun
@@ -222,7 +223,7 @@ def train_builtin(
     if (corpus / "report.json").exists():
         made = _made_of(corpus)
         _check_same(corpus, asked, made)
-        if read_report(corpus)["options"].get("opening") != OPENING:
+        if made["opening"] != OPENING:
             raise TrainingError(
                 f"{corpus}: an older one, all of whose stories keep their opening: begin in "
                 "another folder with --out"
@@ -315,6 +316,7 @@ def _made_of(corpus: Path) -> dict[str, Any]:
         "stories": report["drawn"],
         "repeat": report["options"]["repeat"],
         "seed": report["seed"],
+        "opening": report["options"].get("opening", 1.0),
     }
 
 
